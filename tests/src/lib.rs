@@ -1,0 +1,1 @@
+//! End-to-end tests of Caisson, run from outside over both runtime types.
