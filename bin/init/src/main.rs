@@ -1,1 +1,5 @@
-fn main() {}
+//! The init program: see `caisson_launch::init`.
+
+fn main() {
+    std::process::exit(caisson_launch::init::main());
+}

@@ -7,6 +7,8 @@
 //!
 //! Owns: processes, their streams' ends, their exits. Never: logs, names, images, API.
 
+pub mod process;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use caisson_bundle::{Bundle, oci};
