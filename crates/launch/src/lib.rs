@@ -14,11 +14,24 @@ pub mod init;
 mod launcher;
 mod mounts;
 pub mod plan;
-mod privileges;
+pub mod privileges;
 pub mod ps;
 pub mod seccomp;
 mod sys;
 pub mod user;
 
+use std::io;
+use std::os::fd::BorrowedFd;
+
 pub use error::Error;
 pub use launcher::{Launched, Launcher};
+
+/// Makes the mount (or detached tree) behind `tree` read-only.
+pub fn make_read_only(tree: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    sys::mount_setattr(tree, libc::MOUNT_ATTR_RDONLY, 0, recursive)
+}
+
+/// Moves the calling thread, which must not share its file system state, to a mount namespace.
+pub fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    sys::setns(namespace, libc::CLONE_NEWNS)
+}

@@ -160,6 +160,17 @@ pub fn drop_to(
     Ok(())
 }
 
+/// Gives up every capability of this process, bounding set included, but those in the bit mask `keep`.
+pub fn keep_only(keep: u64) -> Result<(), Error> {
+    for bit in (0..64).filter(|bit| keep & (1 << bit) == 0) {
+        if sys::prctl(libc::PR_CAPBSET_DROP, bit, 0).is_err() {
+            break;
+        }
+    }
+    let kept = held()? & keep;
+    set_capabilities(kept, kept, 0).context("drop capabilities")
+}
+
 fn become_user(identity: &Identity) -> Result<(), Error> {
     let (uid, gid, groups) = (identity.uid, identity.gid, &identity.groups);
     if uid > i32::MAX as u32 || gid > i32::MAX as u32 {

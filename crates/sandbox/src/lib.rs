@@ -7,6 +7,8 @@
 //!
 //! Owns: processes, their streams' ends, their exits. Never: logs, names, images, API.
 
+pub mod microvm;
+pub mod mux;
 pub mod process;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
