@@ -1,1 +1,80 @@
-fn main() {}
+//! What a developer runs: `cargo xtask demo`, `cargo xtask test`, `cargo xtask guest`.
+//!
+//! Each does its own set-up on a fresh Debian 12 machine (packages, guest kernel, programs), says what it
+//! does, and reuses what an earlier run made.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+mod demo;
+mod guest;
+mod setup;
+mod suite;
+
+/// Builds, tests and shows Caisson.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs the main job: one root file system as a process and as a hyperv container.
+    Demo,
+    /// Runs every test, the end-to-end suite over both runtime types included.
+    Test,
+    /// Builds the nano guest: kernel and initramfs.
+    Guest,
+    /// Builds the programs and the guest.
+    Build,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Demo => {
+            setup::everything()?;
+            demo::run()
+        }
+        Task::Test => {
+            setup::everything()?;
+            suite::run()
+        }
+        Task::Guest => {
+            setup::packages()?;
+            setup::programs()?;
+            guest::build().map(drop)
+        }
+        Task::Build => setup::everything(),
+    }
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// Cargo's target directory.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where the programs end up.
+fn release() -> PathBuf {
+    target().join("release")
+}
+
+/// Runs a command and says what for and how long it took.
+fn step(what: &str, command: &mut Command) -> Result<()> {
+    eprintln!("==> {what}");
+    let begun = Instant::now();
+    let status = command.status().with_context(|| format!("{what}: start {command:?}"))?;
+    anyhow::ensure!(status.success(), "{what}: {command:?} ended with {status}");
+    eprintln!("    {what}: {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -3,6 +3,8 @@
 //! Owns loading and validating the pair. Pure: it opens nothing but what it is told to read, and never
 //! touches namespaces, cgroups or mounts (that is `launch`).
 
+pub mod defaults;
+
 use std::path::PathBuf;
 
 pub use oci_spec::runtime as oci;

@@ -1,0 +1,84 @@
+//! Every test, and a closing line that counts them.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{release, root};
+
+/// Fewest tests that a whole run has; fewer means that some were lost.
+const AT_LEAST: usize = 60;
+
+/// What the harness has counted.
+#[derive(Debug, Default, PartialEq)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+}
+
+pub fn run() -> Result<()> {
+    let begun = Instant::now();
+    eprintln!("==> run the tests");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut child = Command::new(cargo)
+        .current_dir(root())
+        .args(["test", "--workspace", "--no-fail-fast", "--", "--test-threads=2"])
+        .env("CAISSON_PROGRAMS", release())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start cargo test")?;
+    let mut count = Count::default();
+    let output = child.stdout.take().context("the tests' output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read the tests' output")?;
+        println!("{line}");
+        count.add(&line);
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    println!(
+        "caisson: {} tests passed, {} failed, {} skipped, in {:.0} s",
+        count.passed,
+        count.failed,
+        count.ignored,
+        begun.elapsed().as_secs_f64()
+    );
+    ensure!(status.success() && count.failed == 0, "tests failed");
+    ensure!(count.ignored == 0, "no test may be skipped on any machine yet");
+    ensure!(count.passed >= AT_LEAST, "only {} tests ran, at least {AT_LEAST} should", count.passed);
+    Ok(())
+}
+
+impl Count {
+    /// Takes in a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        for part in counts.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(what)) = (words.next(), words.next()) else { continue };
+            let Ok(number) = number.parse::<usize>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_add_up() {
+        let mut count = Count::default();
+        count.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        count.add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured");
+        count.add("test of something ... ok");
+        assert_eq!(count, Count { passed: 5, failed: 4, ignored: 1 });
+    }
+}
