@@ -29,8 +29,13 @@ impl Place {
 
     /// A container whose first process does nothing until it is told to end.
     fn idle(&self) -> Result<Container> {
-        let mut container = self.container(&["sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait"])?;
+        let script = "trap 'exit 0' TERM; sleep 600 & \
+            while ! grep -q ^sleep /proc/$!/cmdline; do :; done; echo up; wait";
+        let mut container = self.container(&["sh", "-c", script])?;
+        let mut streams = container.attach()?;
         container.start()?;
+        let mut up = [0; 8 + 3];
+        streams.read_exact(&mut up)?;
         Ok(container)
     }
 }

@@ -19,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Mounts what every Linux system has.
 pub fn furnish() -> Result<()> {
+    leave_the_absolute_root()?;
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mounts = [
         ("proc", "/proc", plain, c""),
@@ -28,13 +29,22 @@ pub fn furnish() -> Result<()> {
         ("tmpfs", "/run", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755"),
         ("cgroup2", "/sys/fs/cgroup", plain, c"nsdelegate"),
     ];
-    // The initramfs cannot be pivoted away from, so the container's root moves from a tmpfs.
     for (kind, target, flags, data) in mounts {
         fs::create_dir_all(target).with_context(|| format!("make {target}"))?;
         rustix::mount::mount(kind, target, kind, flags, data)
             .with_context(|| format!("mount {target}"))?;
     }
     Ok(())
+}
+
+/// Binds the initramfs over itself: the kernel's first mount has no parent, and nothing below it could
+/// ever pivot to another root, as every container must.
+fn leave_the_absolute_root() -> Result<()> {
+    rustix::mount::mount_bind("/", "/run").context("bind the root")?;
+    rustix::process::chdir("/run").context("enter the new root")?;
+    rustix::mount::mount_move(".", "/").context("move the new root")?;
+    rustix::process::chroot(".").context("take the new root")?;
+    rustix::process::chdir("/").context("enter /")
 }
 
 /// Opens the host's port, waiting for its device when it is late.

@@ -55,7 +55,6 @@ impl Agent {
             while let Some(event) = self.sandbox.next_event() {
                 self.event(event)?;
             }
-            self.mux.service()?;
             if self.mux.is_closed() {
                 return Ok(());
             }

@@ -29,7 +29,7 @@ mod translate;
 /// How long a guest may take to boot: hardware, emulation.
 const BOOT: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// How long the agent may take to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A container in a microVM.
 pub struct MicrovmSandbox {
