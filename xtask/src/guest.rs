@@ -180,7 +180,6 @@ impl Archive {
     }
 
     fn finish(mut self) -> Vec<u8> {
-        self.inode = u32::MAX;
         self.add("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
     }
