@@ -75,6 +75,7 @@ both! {
     processes_and_stats_are_reported
     the_log_is_dockers_json
     the_reaper_collects_orphans
+    twenty_at_once_all_come_up
     nothing_is_left_behind
 }
 
@@ -347,9 +348,34 @@ fn the_reaper_collects_orphans(place: Place) -> Result<()> {
     container.end()
 }
 
+fn twenty_at_once_all_come_up(place: Place) -> Result<()> {
+    let place = &place;
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (0..20)
+            .map(|number| {
+                scope.spawn(move || {
+                    let script = format!("echo number {number}; exit {number}");
+                    let mut container = place.container(&["sh", "-c", &script])?;
+                    let (output, exit) = container.run()?;
+                    ensure!(exit.code == number && output == format!("number {number}\n"));
+                    container.end()
+                })
+            })
+            .collect();
+        for (number, thread) in started.into_iter().enumerate() {
+            match thread.join() {
+                Ok(result) => result.map_err(|error| error.context(format!("container {number}")))?,
+                Err(_) => bail!("the thread of container {number} panicked"),
+            }
+        }
+        Ok(())
+    })
+}
+
 fn nothing_is_left_behind(place: Place) -> Result<()> {
     let before = leftovers(place.directory.path())?;
-    for round in 0..3 {
+    let rounds = if place.kind == Type::Process { 50 } else { 5 };
+    for round in 0..rounds {
         let mut container = place.container(&["sh", "-c", "exit 0"])?;
         let (_, exit) = container.run()?;
         ensure!(exit.code == 0, "round {round}: {exit:?}");

@@ -9,6 +9,7 @@
 
 pub mod microvm;
 pub mod mux;
+pub mod probe;
 pub mod process;
 
 use std::os::fd::{BorrowedFd, OwnedFd};

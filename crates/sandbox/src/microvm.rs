@@ -51,6 +51,15 @@ impl MicrovmSandbox {
     /// Boots a nano guest; returns once its agent has said hello.
     pub fn boot(shape: &Microvm, directory: &Path) -> Result<Self, Failure> {
         let limit = BOOT[usize::from(shape.accelerator == Accelerator::Emulation)];
+        Self::boot_within(shape, directory, limit)
+    }
+
+    /// The same, with a time limit of the caller's.
+    pub fn boot_within(
+        shape: &Microvm,
+        directory: &Path,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let (link, theirs) = socket_pair()?;
         let flags = rustix::fs::OFlags::NONBLOCK;
         rustix::fs::fcntl_setfl(&link, flags).map_err(internal)?;

@@ -51,11 +51,11 @@ impl Monitor {
             .stdin(Stdio::null())
             .stdout(Stdio::from(output))
             .stderr(Stdio::from(errors));
-        let (uid, joins, groups) = (shape.uid, cgroup.procs_files(), kvm_group(shape));
+        let (uid, joins, kvm) = (shape.uid, cgroup.procs_files(), kvm_device(shape)?);
         // SAFETY: the supervisor has one thread, so the child may allocate; the closure touches only
         // descriptors and identities of the child.
         unsafe {
-            command.pre_exec(move || confine(&numbers, &joins, uid, &groups));
+            command.pre_exec(move || confine(&numbers, &joins, uid, kvm));
         }
         let child = command.spawn().map_err(|e| at(shape.qemu.display(), e))?;
         let pid = rustix::process::Pid::from_child(&child);
@@ -126,7 +126,7 @@ fn confine(
     inherited: &[RawFd],
     joins: &[PathBuf],
     uid: u32,
-    groups: &[u32],
+    kvm: Option<u64>,
 ) -> std::io::Result<()> {
     for file in joins {
         std::fs::write(file, "0")?;
@@ -137,10 +137,12 @@ fn confine(
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
     }
     let flags = libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNS;
-    // SAFETY: numbers, and a group list that is live for the call; this process has one thread.
+    // SAFETY: numbers only; this process has one thread.
+    check(unsafe { libc::unshare(flags) })?;
+    devices(kvm, uid)?;
+    // SAFETY: numbers, and an empty group list.
     unsafe {
-        check(libc::unshare(flags))?;
-        check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+        check(libc::setgroups(0, std::ptr::null()))?;
         check(libc::setresgid(uid, uid, uid))?;
         check(libc::setresuid(uid, uid, uid))?;
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -153,12 +155,32 @@ fn check(value: i32) -> std::io::Result<()> {
     if value < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The group that may open /dev/kvm, when it is to be used.
-fn kvm_group(shape: &Microvm) -> Vec<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let wanted = shape.accelerator == Accelerator::Kvm;
-    let group = std::fs::metadata("/dev/kvm").ok().filter(|_| wanted).map(|device| device.gid());
-    group.into_iter().collect()
+/// A /dev with only what QEMU opens, its own /dev/kvm included: the host's may be root's alone.
+fn devices(kvm: Option<u64>, uid: u32) -> std::io::Result<()> {
+    use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
+    use rustix::mount::{MountFlags, MountPropagationFlags};
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private)?;
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    rustix::mount::mount("dev", "/dev", "tmpfs", flags, c"mode=755,size=64k")?;
+    let null = ("/dev/null", Some(rustix::fs::makedev(1, 3)));
+    let random = ("/dev/urandom", Some(rustix::fs::makedev(1, 9)));
+    for (path, device) in [null, random, ("/dev/kvm", kvm)] {
+        let Some(device) = device else { continue };
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, mode, device)?;
+        rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+    }
+    Ok(())
+}
+
+/// The device number of /dev/kvm, when it is to be used.
+fn kvm_device(shape: &Microvm) -> Result<Option<u64>, Failure> {
+    if shape.accelerator != Accelerator::Kvm {
+        return Ok(None);
+    }
+    let stat = rustix::fs::stat("/dev/kvm").map_err(|e| at("/dev/kvm", e))?;
+    Ok(Some(stat.st_rdev))
 }
 
 /// QEMU's command line. `fds` are agent, file system, kernel, initramfs and perhaps the tap.
