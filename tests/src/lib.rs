@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use caisson_bundle::{Bundle, defaults, oci};
 use caisson_protocol::frame;
 use caisson_protocol::supervisor::{
-    Accelerator, Attach, Config, Exec, Log, Microvm, Reply, Request, Sandbox, Start, Status, Streams,
+    Accelerator, Attach, Config, Exec, Log, Microvm, Reply, Request, Sandbox, Start, Status,
+    Streams,
 };
 use caisson_protocol::task::{self, Event, Exit, ProcessId, Stdio};
 

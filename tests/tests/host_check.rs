@@ -23,7 +23,10 @@ fn the_check_shows_what_it_says() -> Result<()> {
     let emulated = find("hyperv emulated")?;
     let evidence = emulated["evidence"].as_str().unwrap_or_default();
     ensure!(emulated["verdict"] == "partly", "{emulated}");
-    ensure!(evidence.contains("-nano") && evidence.contains("not a security boundary"), "{emulated}");
+    ensure!(
+        evidence.contains("-nano") && evidence.contains("not a security boundary"),
+        "{emulated}"
+    );
     let kvm = find("hyperv by kvm")?;
     let said_hello = kvm["evidence"].as_str().unwrap_or_default().contains("said hello");
     ensure!((kvm["verdict"] == "yes") == said_hello, "{kvm}");

@@ -98,7 +98,10 @@ fn a_missing_program_is_not_found(place: Place) -> Result<()> {
 fn a_file_without_the_x_bit_is_not_executable(place: Place) -> Result<()> {
     let mut container = place.container(&["/etc/passwd"])?;
     let error = container.start().unwrap_err().to_string();
-    ensure!(error.starts_with("NotExecutable: exec: \"/etc/passwd\": permission denied"), "{error}");
+    ensure!(
+        error.starts_with("NotExecutable: exec: \"/etc/passwd\": permission denied"),
+        "{error}"
+    );
     container.end()
 }
 
@@ -115,7 +118,8 @@ fn the_kernel_is_the_sandboxs_own(place: Place) -> Result<()> {
 
 fn exec_runs_beside_the_first_process(place: Place) -> Result<()> {
     let mut container = place.idle()?;
-    let (output, code) = container.exec(&["sh", "-c", "echo $$; tr '\\0' ' ' < /proc/1/cmdline; exit 7"])?;
+    let (output, code) =
+        container.exec(&["sh", "-c", "echo $$; tr '\\0' ' ' < /proc/1/cmdline; exit 7"])?;
     ensure!(code == 7 && output.contains("sleep 600"), "{code}: {output}");
     let error = container.exec(&["no-such-program"]).unwrap_err().to_string();
     ensure!(error.starts_with("NotFound"), "{error}");
@@ -136,7 +140,8 @@ fn users_and_groups_are_the_images(place: Place) -> Result<()> {
 }
 
 fn a_terminal_has_the_size_asked_for(place: Place) -> Result<()> {
-    let mut container = place.container(&["sh", "-c", "stty size; tty; read line; stty size; echo got $line"])?;
+    let mut container =
+        place.container(&["sh", "-c", "stty size; tty; read line; stty size; echo got $line"])?;
     container.stdio.terminal = Some(TerminalSize { rows: 33, columns: 99 });
     container.stdio.stdin = true;
     let mut streams = container.attach()?;
@@ -209,7 +214,8 @@ fn bind(container: &mut Container, source: &std::path::Path, target: &str, optio
 }
 
 fn a_read_only_root_refuses(place: Place) -> Result<()> {
-    let mut container = place.container(&["sh", "-c", "echo x > /x; echo y > /dev/shm/y && echo fine"])?;
+    let mut container =
+        place.container(&["sh", "-c", "echo x > /x; echo y > /dev/shm/y && echo fine"])?;
     let mut root = oci::Root::default();
     root.set_readonly(Some(true));
     container.bundle.spec.set_root(Some(root));
@@ -238,10 +244,11 @@ fn privileges_are_dockers_defaults(place: Place) -> Result<()> {
 
 fn the_host_is_out_of_sight(place: Place) -> Result<()> {
     let mut container = place.idle()?;
-    let (output, _) = container.exec(&["sh", "-c", "ls -d /proc/[0-9]* | wc -l; hostname; ls /"])?;
+    let (output, _) =
+        container.exec(&["sh", "-c", "ls -d /proc/[0-9]* | wc -l; hostname; ls /"])?;
     let count: usize = output.lines().next().unwrap_or_default().trim().parse()?;
     ensure!(count < 10, "{count} processes are seen inside");
-    let seen = visible_on_host("sleep\0600", container.id())?;
+    let seen = visible_on_host("sleep\x00600", container.id())?;
     match place.kind {
         Type::Process => ensure!(seen > 0, "a process container's processes are the host's"),
         Type::Hyperv => ensure!(seen == 0, "a hyperv container's process is seen on the host"),
@@ -261,7 +268,8 @@ fn visible_on_host(command: &str, id: &str) -> Result<usize> {
 }
 
 fn memory_over_the_limit_is_killed_and_said(place: Place) -> Result<()> {
-    let mut container = place.container(&["sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"])?;
+    let mut container =
+        place.container(&["sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"])?;
     let mut memory = oci::LinuxMemory::default();
     memory.set_limit(Some(32 << 20)).set_swap(Some(32 << 20));
     resources(&mut container, |resources| {
@@ -282,7 +290,8 @@ fn resources(container: &mut Container, change: impl FnOnce(&mut oci::LinuxResou
 }
 
 fn signals_reach_and_codes_say_so(place: Place) -> Result<()> {
-    let mut container = place.container(&["sh", "-c", "trap 'exit 3' USR1; echo up; while :; do sleep 1; done"])?;
+    let mut container =
+        place.container(&["sh", "-c", "trap 'exit 3' USR1; echo up; while :; do sleep 1; done"])?;
     let mut streams = container.attach()?;
     container.start()?;
     let mut first = [0; 8 + 3];
@@ -364,7 +373,9 @@ fn twenty_at_once_all_come_up(place: Place) -> Result<()> {
             .collect();
         for (number, thread) in started.into_iter().enumerate() {
             match thread.join() {
-                Ok(result) => result.map_err(|error| error.context(format!("container {number}")))?,
+                Ok(result) => {
+                    result.map_err(|error| error.context(format!("container {number}")))?
+                }
                 Err(_) => bail!("the thread of container {number} panicked"),
             }
         }
@@ -381,7 +392,10 @@ fn nothing_is_left_behind(place: Place) -> Result<()> {
         ensure!(exit.code == 0, "round {round}: {exit:?}");
         let id = container.id().to_string();
         container.end()?;
-        ensure!(!cgroups()?.iter().any(|path| path.contains(&id[..12])), "a cgroup of {id} is left");
+        ensure!(
+            !cgroups()?.iter().any(|path| path.contains(&id[..12])),
+            "a cgroup of {id} is left"
+        );
     }
     let after = leftovers(place.directory.path())?;
     ensure!(before == after, "mounts or processes are left: {before:?}, {after:?}");
@@ -407,7 +421,9 @@ fn cgroups() -> Result<Vec<String>> {
     for hierarchy in caisson_launch::cgroup::hierarchies()? {
         for parent in ["caisson", "caisson-test"] {
             let entries = std::fs::read_dir(hierarchy.mount.join(parent));
-            found.extend(entries.into_iter().flatten().flatten().map(|e| e.path().display().to_string()));
+            found.extend(
+                entries.into_iter().flatten().flatten().map(|e| e.path().display().to_string()),
+            );
         }
     }
     Ok(found)
@@ -419,7 +435,8 @@ fn a_container_changes_its_type_and_keeps_its_files() -> Result<()> {
     let mut place = Place::new(Type::Process)?;
     for (kind, word) in [(Type::Process, "one"), (Type::Hyperv, "two"), (Type::Process, "three")] {
         place.kind = kind;
-        let script = format!("echo {word} >> /root/words; chown 33:34 /root/words; cat /root/words");
+        let script =
+            format!("echo {word} >> /root/words; chown 33:34 /root/words; cat /root/words");
         let mut container = place.container(&["sh", "-c", &script])?;
         let (output, exit) = container.run()?;
         ensure!(exit.code == 0 && output.ends_with(&format!("{word}\n")), "{exit:?}: {output}");
@@ -452,7 +469,9 @@ fn the_machine_monitor_is_confined() -> Result<()> {
     let mut container = place.container(&["sleep", "600"])?;
     let pid = container.start()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    for wanted in ["CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+    for wanted in
+        ["CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"]
+    {
         ensure!(status.contains(wanted), "{wanted} is missing: {status}");
     }
     ensure!(!status.contains("Uid:\t0"), "{status}");

@@ -71,7 +71,8 @@ fn show(kind: Type, place: &std::path::Path, rootfs: &std::path::Path) -> Result
 fn change_type(place: &std::path::Path, rootfs: &std::path::Path) -> Result<()> {
     println!("\nThe same container, changed from process to hyperv and back:");
     for (kind, step) in [(Type::Process, 1), (Type::Hyperv, 2), (Type::Process, 3)] {
-        let script = format!("echo written as step {step} on $(uname -r) >> /root/diary; cat /root/diary");
+        let script =
+            format!("echo written as step {step} on $(uname -r) >> /root/diary; cat /root/diary");
         let mut container = Container::new(kind, place, rootfs, &["sh", "-c", &script])?;
         let (output, exit) = container.run()?;
         ensure!(exit.code == 0 && output.lines().count() == step, "{kind:?}: {output}");

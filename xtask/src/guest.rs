@@ -95,7 +95,8 @@ fn honoured(fragment: &str, config: &str) -> Result<()> {
     let set = |name: &str| config.lines().any(|line| line.starts_with(&format!("{name}=")));
     let mut ignored = Vec::new();
     for line in fragment.lines() {
-        if let Some(name) = line.strip_prefix("# CONFIG_").and_then(|l| l.strip_suffix(" is not set"))
+        if let Some(name) =
+            line.strip_prefix("# CONFIG_").and_then(|l| l.strip_suffix(" is not set"))
         {
             if set(&format!("CONFIG_{name}")) {
                 ignored.push(line);

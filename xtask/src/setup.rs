@@ -61,7 +61,14 @@ pub fn packages() -> Result<()> {
 pub fn programs() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
-    command.current_dir(root()).args(["build", "--release", "--package", "caisson-fsd", "--package", "caisson"]);
+    command.current_dir(root()).args([
+        "build",
+        "--release",
+        "--package",
+        "caisson-fsd",
+        "--package",
+        "caisson",
+    ]);
     step("build the programs", &mut command)?;
     let directory = target().join("static");
     let mut command = Command::new(&cargo);

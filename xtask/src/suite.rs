@@ -47,7 +47,11 @@ pub fn run() -> Result<()> {
     );
     ensure!(status.success() && count.failed == 0, "tests failed");
     ensure!(count.ignored == 0, "no test may be skipped on any machine yet");
-    ensure!(count.passed >= AT_LEAST, "only {} tests ran, at least {AT_LEAST} should", count.passed);
+    ensure!(
+        count.passed >= AT_LEAST,
+        "only {} tests ran, at least {AT_LEAST} should",
+        count.passed
+    );
     Ok(())
 }
 

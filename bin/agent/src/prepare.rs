@@ -23,7 +23,8 @@ pub fn prepare(prepare: &Prepare) -> Result<()> {
     if prepare.mount_share {
         std::fs::create_dir_all(SHARE).context("make the share's mount point")?;
         let flags = MountFlags::empty();
-        rustix::mount::mount(SHARE_TAG, SHARE, "virtiofs", flags, c"").context("mount the share")?;
+        rustix::mount::mount(SHARE_TAG, SHARE, "virtiofs", flags, c"")
+            .context("mount the share")?;
     }
     up("lo").context("bring up lo")?;
     for (index, interface) in prepare.interfaces.iter().enumerate() {

@@ -47,7 +47,8 @@ fn enter(share: &Path) -> Result<()> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("make mounts private")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("share", share, "tmpfs", flags, c"mode=755,size=1m").context("mount the share")?;
+    rustix::mount::mount("share", share, "tmpfs", flags, c"mode=755,size=1m")
+        .context("mount the share")?;
     rustix::process::chdir(share).context("enter the share")?;
     rustix::process::pivot_root(".", ".").context("make the share the root")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).context("leave the host's root")?;

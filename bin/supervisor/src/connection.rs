@@ -83,7 +83,8 @@ impl Connection {
             if self.input.len() < HEADER + header.length {
                 return Ok(None);
             }
-            let payload: Vec<u8> = self.input.drain(..HEADER + header.length).skip(HEADER).collect();
+            let payload: Vec<u8> =
+                self.input.drain(..HEADER + header.length).skip(HEADER).collect();
             Ok(Some(serde_json::from_slice(&payload)?))
         });
         parsed.unwrap_or_else(|error| {

@@ -45,7 +45,8 @@ impl Log {
         let mut records = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             partial.extend_from_slice(piece);
-            while partial.len() >= MAX_LINE && !(partial.len() == MAX_LINE && partial.ends_with(b"\n"))
+            while partial.len() >= MAX_LINE
+                && !(partial.len() == MAX_LINE && partial.ends_with(b"\n"))
             {
                 let rest = partial.split_off(MAX_LINE.min(partial.len()));
                 record(&mut records, stream, partial);
@@ -161,7 +162,12 @@ mod tests {
         let (_directory, lines) = lines(0, 1, &[b"a", b"b\nc\n", &long, b"\nend"]);
         let logs: Vec<String> = lines
             .iter()
-            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["log"].as_str().unwrap().into())
+            .map(|l| {
+                serde_json::from_str::<serde_json::Value>(l).unwrap()["log"]
+                    .as_str()
+                    .unwrap()
+                    .into()
+            })
             .collect();
         assert_eq!(logs[0], "ab\n");
         assert_eq!(logs[1], "c\n");

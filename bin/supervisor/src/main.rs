@@ -20,6 +20,9 @@ mod streams;
 const LISTENER: i32 = 0;
 
 fn main() -> Result<()> {
+    // What leaked in from whoever started this must not reach QEMU, the share's server or a container.
+    // SAFETY: nothing has been opened yet but the standard descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     let mut arguments = std::env::args_os().skip(1);
     let path = match (arguments.next(), arguments.next()) {
         (Some(flag), Some(path)) if flag == "--config" => path,
@@ -49,9 +52,8 @@ fn main() -> Result<()> {
 fn make(config: &Config) -> Result<Box<dyn Sandbox>, caisson_protocol::task::Failure> {
     match &config.sandbox {
         Kind::Process => Ok(Box::new(ProcessSandbox::new(config.init_program.clone())?)),
-        Kind::Microvm(shape) => Ok(Box::new(caisson_sandbox::microvm::MicrovmSandbox::boot(
-            shape,
-            &config.directory,
-        )?)),
+        Kind::Microvm(shape) => {
+            Ok(Box::new(caisson_sandbox::microvm::MicrovmSandbox::boot(shape, &config.directory)?))
+        }
     }
 }

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use caisson_protocol::supervisor::{Attach, Config, Exec, Reply, Request};
 use caisson_protocol::supervisor::{Start, Status, Streams as Wanted};
-use caisson_protocol::task::{
-    self, Event, Exit, Failure, FailureKind, ProcessId, Reply as Answer,
-};
+use caisson_protocol::task::{self, Event, Exit, Failure, FailureKind, ProcessId, Reply as Answer};
 use caisson_sandbox::Sandbox;
 use rustix::event::{PollFd, PollFlags};
 

@@ -36,8 +36,18 @@ pub fn hierarchies() -> io::Result<Vec<Hierarchy>> {
 
 fn parse_mounts(text: &str, controllers_of: impl Fn(&Path) -> String) -> Vec<Hierarchy> {
     const V1: [&str; 12] = [
-        "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "net_cls",
-        "net_prio", "perf_event", "hugetlb",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "memory",
+        "devices",
+        "freezer",
+        "blkio",
+        "pids",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+        "hugetlb",
     ];
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in text.lines() {
@@ -74,7 +84,10 @@ impl Cgroup {
     pub fn create(path: &str) -> Result<Self, Error> {
         let relative = path.trim_start_matches('/');
         if relative.is_empty() || relative.split('/').any(|part| part == ".." || part.is_empty()) {
-            return Err(Error::new(FailureKind::Invalid, format!("cgroup path {path} is not valid")));
+            return Err(Error::new(
+                FailureKind::Invalid,
+                format!("cgroup path {path} is not valid"),
+            ));
         }
         let mut parts = Vec::new();
         for hierarchy in hierarchies().context("read the cgroup mounts")? {
@@ -245,7 +258,10 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].controllers, ["cpu"]);
         assert!(found[1].controllers.is_empty());
-        assert_eq!((found[2].version, found[2].controllers.as_slice()), (2, &["hugetlb".into()][..]));
+        assert_eq!(
+            (found[2].version, found[2].controllers.as_slice()),
+            (2, &["hugetlb".into()][..])
+        );
     }
 
     #[test]

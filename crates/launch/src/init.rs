@@ -28,7 +28,9 @@ pub fn main() -> i32 {
     if sys::close_range(3, false).is_err() {
         return 1;
     }
-    let Ok(duplicate) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 10) else { return 1 };
+    let Ok(duplicate) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 10) else {
+        return 1;
+    };
     let control = Control { socket: duplicate };
     match run(&control) {
         Ok(()) => 0,
@@ -236,8 +238,8 @@ fn finish(
 }
 
 fn identity(process: &oci::Process, name: Option<&str>) -> Result<user::Identity, Error> {
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .context("open /")?;
+    let root =
+        rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open /")?;
     let named = process.user();
     let mut identity = match name {
         Some(name) => user::resolve(&root, name)?,
@@ -298,11 +300,7 @@ fn out_of_memory_score(control: &Control, process: &oci::Process) {
 }
 
 /// Makes a pseudo-terminal in the container's own devpts and sends its master away.
-fn open_terminal(
-    control: &Control,
-    root: impl AsFd,
-    size: TerminalSize,
-) -> Result<OwnedFd, Error> {
+fn open_terminal(control: &Control, root: impl AsFd, size: TerminalSize) -> Result<OwnedFd, Error> {
     let master = sys::open_in_root(root, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY)
         .context("open the container's /dev/pts/ptmx")?;
     rustix::pty::unlockpt(&master).context("unlock the terminal")?;
@@ -368,7 +366,10 @@ fn enter(path: &Path) -> Result<(), Error> {
     // A directory outside the root shows as "(unreachable)" (CVE-2024-21626).
     let real = rustix::process::getcwd(Vec::new()).context(&what)?;
     if real.to_bytes().first() != Some(&b'/') {
-        return Err(Error::new(FailureKind::Invalid, format!("{what}: it is outside the container")));
+        return Err(Error::new(
+            FailureKind::Invalid,
+            format!("{what}: it is outside the container"),
+        ));
     }
     Ok(())
 }

@@ -92,10 +92,9 @@ impl Root {
 
     fn bind(&self, mount: &oci::Mount, options: &Options) -> Result<(), Error> {
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
-        let what =
-            || format!("bind {} to {}", source.display(), mount.destination().display());
-        let tree = rustix::mount::open_tree(CWD, source, clone_flags(options.recursive))
-            .context(what())?;
+        let what = || format!("bind {} to {}", source.display(), mount.destination().display());
+        let tree =
+            rustix::mount::open_tree(CWD, source, clone_flags(options.recursive)).context(what())?;
         let stat = rustix::fs::fstat(&tree).context(what())?;
         let directory = FileType::from_raw_mode(stat.st_mode).is_dir();
         let target = self.make(mount.destination(), directory).context(what())?;
@@ -218,8 +217,12 @@ impl Root {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = rustix::fs::openat(&dev, "console", flags, Mode::empty())
             .context("open /dev/console")?;
-        let tree = rustix::mount::open_tree(terminal, "", clone_flags(false) | OpenTreeFlags::AT_EMPTY_PATH)
-            .context("clone the terminal")?;
+        let tree = rustix::mount::open_tree(
+            terminal,
+            "",
+            clone_flags(false) | OpenTreeFlags::AT_EMPTY_PATH,
+        )
+        .context("clone the terminal")?;
         attach(tree.as_fd(), target.as_fd(), None).context("bind /dev/console")
     }
 
@@ -392,8 +395,7 @@ mod tests {
 
     #[test]
     fn later_options_win_and_data_is_kept() {
-        let options: Vec<String> =
-            ["ro", "nosuid", "rw", "size=64m"].map(String::from).to_vec();
+        let options: Vec<String> = ["ro", "nosuid", "rw", "size=64m"].map(String::from).to_vec();
         let parsed = Options::parse(&options);
         assert_eq!(parsed.set, libc::MOUNT_ATTR_NOSUID);
         assert_eq!(parsed.clear, RDONLY);

@@ -174,7 +174,10 @@ pub fn keep_only(keep: u64) -> Result<(), Error> {
 fn become_user(identity: &Identity) -> Result<(), Error> {
     let (uid, gid, groups) = (identity.uid, identity.gid, &identity.groups);
     if uid > i32::MAX as u32 || gid > i32::MAX as u32 {
-        return Err(Error::new(FailureKind::Invalid, "uids and gids must be in range 0-2147483647"));
+        return Err(Error::new(
+            FailureKind::Invalid,
+            "uids and gids must be in range 0-2147483647",
+        ));
     }
     // SAFETY: the pointer and length describe a live slice; raw calls act on this only thread.
     sys::check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })

@@ -37,7 +37,8 @@ fn parse(pid: i32, stat: &str, status: &str, command: &[u8], boot: i64) -> Optio
     let terminal = match field(7)? {
         0 => "?".to_string(),
         device => {
-            let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+            let (major, minor) =
+                ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
             if (136..144).contains(&major) {
                 format!("pts/{}", minor + (major - 136) * 256)
             } else {

@@ -149,9 +149,7 @@ fn compare(program: &mut Vec<Instruction>, arg: &oci::LinuxSeccompArg, exits: &m
             let masked = arg.op() == O::ScmpCmpMaskedEq;
             // For a masked comparison the spec's `value` is the mask and `valueTwo` the datum.
             let datum = if masked { arg.value_two().unwrap_or(0) } else { value };
-            for (at, mask, want) in
-                [(4, high, (datum >> 32) as u32), (0, low, datum as u32)]
-            {
+            for (at, mask, want) in [(4, high, (datum >> 32) as u32), (0, low, datum as u32)] {
                 program.push(op(LOAD, offset + at));
                 if masked {
                     program.push(op(AND, mask));
@@ -263,13 +261,22 @@ mod tests {
         use oci::LinuxSeccompOperator as O;
         let check = |operator, value: u64, given: u64| {
             let arg = oci::LinuxSeccompArgBuilder::default()
-                .index(0usize).op(operator).value(value).build().unwrap();
+                .index(0usize)
+                .op(operator)
+                .value(value)
+                .build()
+                .unwrap();
             let call = oci::LinuxSyscallBuilder::default()
-                .names(["read".to_string()]).action(oci::LinuxSeccompAction::ScmpActAllow)
-                .args([arg]).build().unwrap();
+                .names(["read".to_string()])
+                .action(oci::LinuxSeccompAction::ScmpActAllow)
+                .args([arg])
+                .build()
+                .unwrap();
             let profile = oci::LinuxSeccompBuilder::default()
                 .default_action(oci::LinuxSeccompAction::ScmpActErrno)
-                .syscalls([call]).build().unwrap();
+                .syscalls([call])
+                .build()
+                .unwrap();
             run(&compile(&profile), 0, [given, 0, 0, 0, 0, 0]) == ALLOW
         };
         let values = [0, 1, 5, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, 1 << 40, u64::MAX];

@@ -15,9 +15,7 @@ pub mod process;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use caisson_bundle::{Bundle, oci};
-use caisson_protocol::task::{
-    Event, Failure, ProcessId, ProcessInfo, Stats, Stdio, TerminalSize,
-};
+use caisson_protocol::task::{Event, Failure, ProcessId, ProcessInfo, Stats, Stdio, TerminalSize};
 
 /// The caller's ends of a process's streams. With a terminal, `stdin` and `stdout` are the same
 /// terminal and `stderr` is `None`. All are non-blocking.

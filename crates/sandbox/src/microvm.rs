@@ -155,7 +155,8 @@ impl MicrovmSandbox {
         match serde_json::from_slice(message) {
             Ok(FromAgent::Hello { version, kernel }) if self.kernel.is_none() => {
                 if version == VERSION {
-                    self.kernel = Some(kernel.chars().filter(|c| c.is_ascii_graphic()).take(64).collect());
+                    self.kernel =
+                        Some(kernel.chars().filter(|c| c.is_ascii_graphic()).take(64).collect());
                 } else {
                     eprintln!("the guest speaks version {version}, not {VERSION}");
                     self.monitor.kill();

@@ -76,11 +76,8 @@ impl ProcessSandbox {
             epoll::EventFlags::IN,
         )
         .map_err(internal)?;
-        let process = Process {
-            pid: launched.pid,
-            pidfd: launched.pidfd,
-            terminal: launched.terminal,
-        };
+        let process =
+            Process { pid: launched.pid, pidfd: launched.pidfd, terminal: launched.terminal };
         self.processes.insert(id, process);
         Ok(Started { pid: launched.pid, streams })
     }
@@ -123,7 +120,8 @@ impl Sandbox for ProcessSandbox {
         }
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
-        let path = path.map_or_else(|| format!("/caisson/{}", bundle.id), |p| p.display().to_string());
+        let path =
+            path.map_or_else(|| format!("/caisson/{}", bundle.id), |p| p.display().to_string());
         let cgroup = Cgroup::create(&path).map_err(caisson_launch::Error::into_failure)?;
         let limits = linux.and_then(|linux| linux.resources().as_ref());
         let applied = limits.map_or(Ok(()), |limits| cgroup.apply(limits));

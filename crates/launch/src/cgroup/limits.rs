@@ -37,7 +37,8 @@ pub fn apply(cgroup: &Cgroup, resources: &oci::LinuxResources) -> Result<(), Err
 /// Writes a limit to the controller's file, or says that no controller can hold it.
 fn set(cgroup: &Cgroup, controller: &str, v1: &str, v2: &str, value: &str) -> Result<(), Error> {
     let Some((directory, unified)) = cgroup.of(controller) else {
-        let text = format!("this host has no {controller} cgroup controller to hold a limit of {value}");
+        let text =
+            format!("this host has no {controller} cgroup controller to hold a limit of {value}");
         return Err(Error::new(FailureKind::Resources, text));
     };
     write(directory, if unified { v2 } else { v1 }, value)

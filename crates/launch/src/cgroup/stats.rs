@@ -34,8 +34,7 @@ fn cpu(cgroup: &Cgroup, stats: &mut Stats) {
         stats.cpu_total = get("usage_usec") * 1000;
         stats.cpu_user = get("user_usec") * 1000;
         stats.cpu_system = get("system_usec") * 1000;
-        stats.throttling =
-            (get("nr_periods"), get("nr_throttled"), get("throttled_usec") * 1000);
+        stats.throttling = (get("nr_periods"), get("nr_throttled"), get("throttled_usec") * 1000);
     } else {
         stats.throttling = (get("nr_periods"), get("nr_throttled"), get("throttled_time"));
     }

@@ -36,7 +36,10 @@ impl Target {
         let candidates: Result<Vec<_>, Error> = if name.contains('/') {
             Ok(vec![c_string(&name)?])
         } else {
-            path.split(':').filter(|d| !d.is_empty()).map(|d| c_string(&format!("{d}/{name}"))).collect()
+            path.split(':')
+                .filter(|d| !d.is_empty())
+                .map(|d| c_string(&format!("{d}/{name}")))
+                .collect()
         };
         Ok(Target {
             candidates: candidates?,

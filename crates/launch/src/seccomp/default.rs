@@ -112,8 +112,7 @@ fn call(
 }
 
 fn argument((index, value, second, operator): Condition) -> oci::LinuxSeccompArg {
-    let mut builder =
-        oci::LinuxSeccompArgBuilder::default().index(index).value(value).op(operator);
+    let mut builder = oci::LinuxSeccompArgBuilder::default().index(index).value(value).op(operator);
     if let Some(second) = second {
         builder = builder.value_two(second);
     }

@@ -46,8 +46,8 @@ impl Share {
     ) -> Result<(), Failure> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
-        let tree = rustix::mount::open_tree(CWD, source, flags)
-            .map_err(|e| at(source.display(), e))?;
+        let tree =
+            rustix::mount::open_tree(CWD, source, flags).map_err(|e| at(source.display(), e))?;
         if read_only {
             caisson_launch::make_read_only(tree.as_fd(), recursive)
                 .map_err(|e| at(source.display(), e))?;

@@ -39,8 +39,7 @@ impl Monitor {
         let (console, output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(internal)?;
         rustix::fs::fcntl_setfl(&console, rustix::fs::OFlags::NONBLOCK).map_err(internal)?;
         let errors = output.try_clone().map_err(internal)?;
-        let cgroup =
-            Cgroup::create(&shape.cgroup).map_err(caisson_launch::Error::into_failure)?;
+        let cgroup = Cgroup::create(&shape.cgroup).map_err(caisson_launch::Error::into_failure)?;
         let inherited: Vec<&OwnedFd> =
             [&agent, &device, &kernel, &initramfs].into_iter().chain(&tap).collect();
         let numbers: Vec<RawFd> = inherited.iter().map(|fd| fd.as_raw_fd()).collect();

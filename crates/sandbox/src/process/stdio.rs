@@ -24,8 +24,7 @@ pub fn make(stdio: &Stdio) -> Result<([OwnedFd; 3], Streams), Failure> {
     let (err_read, err_write) = pipe()?;
     set_nonblocking(&out_read)?;
     set_nonblocking(&err_read)?;
-    let mut streams =
-        Streams { stdin: None, stdout: Some(out_read), stderr: Some(err_read) };
+    let mut streams = Streams { stdin: None, stdout: Some(out_read), stderr: Some(err_read) };
     let stdin = if stdio.stdin {
         let (read, write) = pipe()?;
         set_nonblocking(&write)?;
