@@ -7,6 +7,7 @@
 //!
 //! Owns: processes, their streams' ends, their exits. Never: logs, names, images, API.
 
+mod failure;
 pub mod microvm;
 pub mod mux;
 pub mod probe;

@@ -19,6 +19,7 @@ use caisson_protocol::task::{
 use rustix::event::{PollFlags, epoll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::failure::{failure, internal, now};
 use crate::mux::Mux;
 use crate::{Sandbox, Started, Streams};
 
@@ -370,19 +371,6 @@ impl Drop for MicrovmSandbox {
 fn socket_pair() -> Result<(OwnedFd, OwnedFd), Failure> {
     let flags = SocketFlags::CLOEXEC;
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(internal)
-}
-
-fn now() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
-}
-
-fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
-    Failure { kind, message: message.into() }
-}
-
-fn internal(error: impl Into<std::io::Error>) -> Failure {
-    failure(FailureKind::Internal, error.into().to_string())
 }
 
 fn at(what: impl std::fmt::Display, error: impl Into<std::io::Error>) -> Failure {

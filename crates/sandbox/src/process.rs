@@ -17,6 +17,7 @@ use caisson_protocol::task::{
 use rustix::event::epoll;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
+use crate::failure::{failure, internal, now};
 use crate::{Sandbox, Started};
 
 mod stdio;
@@ -281,17 +282,4 @@ fn interfaces(text: &str) -> Vec<InterfaceStats> {
         Some(InterfaceStats { name, received: four(0)?, sent: four(8)? })
     };
     text.lines().filter_map(parse).filter(|interface| interface.name != "lo").collect()
-}
-
-fn now() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
-}
-
-fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
-    Failure { kind, message: message.into() }
-}
-
-fn internal(error: impl Into<std::io::Error>) -> Failure {
-    failure(FailureKind::Internal, error.into().to_string())
 }

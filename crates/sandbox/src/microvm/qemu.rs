@@ -13,7 +13,8 @@ use caisson_protocol::supervisor::{Accelerator, Microvm};
 use caisson_protocol::task::Failure;
 use rustix::pipe::PipeFlags;
 
-use super::{at, internal};
+use super::at;
+use crate::failure::internal;
 
 /// Most of the console that is kept, bytes: the guest can write without end.
 const CONSOLE: usize = 16 << 10;

@@ -6,7 +6,8 @@ use caisson_bundle::{Bundle, oci};
 use caisson_protocol::agent::SHARE;
 use caisson_protocol::task::{Failure, FailureKind};
 
-use super::{Attachment, failure};
+use super::Attachment;
+use crate::failure::failure;
 
 /// The guest's bundle, and what must be attached to the share for it.
 pub fn bundle(bundle: &Bundle) -> Result<(Bundle, Vec<Attachment>), Failure> {

@@ -6,8 +6,8 @@ use caisson_protocol::task::{Failure, Stdio};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 
-use super::internal;
 use crate::Streams;
+use crate::failure::internal;
 
 /// Makes the process's own three ends and ours. A terminal is made later, in the container; its process
 /// starts with the null device.
