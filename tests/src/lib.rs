@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use caisson_bundle::{Bundle, defaults, oci};
+use caisson_protocol::agent::Interface;
 use caisson_protocol::frame;
 use caisson_protocol::supervisor::{
     Accelerator, Attach, Config, Exec, Log, Microvm, Reply, Request, Sandbox, Start, Status,
@@ -70,6 +71,8 @@ pub struct Container {
     pub bundle: Bundle,
     /// Its streams, likewise.
     pub stdio: Stdio,
+    /// hyperv: how the guest's interfaces are set up, likewise.
+    pub interfaces: Vec<Interface>,
 }
 
 impl Container {
@@ -105,7 +108,16 @@ impl Container {
         let mut spec = defaults::spec(args);
         seccomp(&mut spec);
         let bundle = Bundle { id: id.clone(), rootfs: rootfs.to_path_buf(), spec };
-        Ok(Container { directory, id, kind, supervisor, control, bundle, stdio: Stdio::default() })
+        Ok(Container {
+            directory,
+            id,
+            kind,
+            supervisor,
+            control,
+            bundle,
+            stdio: Stdio::default(),
+            interfaces: Vec::new(),
+        })
     }
 
     pub fn id(&self) -> &str {
@@ -137,7 +149,7 @@ impl Container {
             stdin_once: true,
             log: Log::JsonFile { path: self.directory.join("log"), max_size: 0, max_files: 1 },
             exit_file: self.directory.join("exit.json"),
-            interfaces: Vec::new(),
+            interfaces: self.interfaces.clone(),
             monitor_limits: None,
             published: Vec::new(),
         };
@@ -305,11 +317,16 @@ fn shape(programs: &Path, id: &str) -> Microvm {
         accelerator: Accelerator::Emulation,
         memory_mib: 256,
         vcpus: 1,
-        tap: None,
+        tap: Some(tap_name(id)),
         uid: MONITOR_UID + number,
         template_directory: None,
         cgroup: format!("caisson-test/vm-{}", &id[..12]),
     }
+}
+
+/// The tap interface of the hyperv container `id`.
+pub fn tap_name(id: &str) -> String {
+    format!("cst{}", &id[..12])
 }
 
 fn seccomp(spec: &mut oci::Spec) {

@@ -462,6 +462,38 @@ fn a_killed_machine_monitor_ends_its_container() -> Result<()> {
     container.end()
 }
 
+/// A guest has the addresses it was given, and reaches the host over its tap. In a network namespace of
+/// this test's own.
+#[test]
+fn a_guest_reaches_the_host_over_its_tap() -> Result<()> {
+    // SAFETY: only this test's thread moves to the new network namespace.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET)? };
+    let place = Place::new(Type::Hyperv)?;
+    let script = "ping -c 1 -W 5 10.99.0.1 && ip addr show eth0 && ip route";
+    let mut container = place.container(&["sh", "-c", script])?;
+    container.ready()?;
+    let tap = caisson_tests::tap_name(container.id());
+    for arguments in
+        [vec!["addr", "add", "10.99.0.1/24", "dev", &tap], vec!["link", "set", &tap, "up"]]
+    {
+        let status = std::process::Command::new("ip").args(&arguments).status()?;
+        ensure!(status.success(), "ip {arguments:?}: {status}");
+    }
+    container.interfaces = vec![caisson_protocol::agent::Interface {
+        name: "eth0".into(),
+        mac: [2, 0x42, 10, 99, 0, 2],
+        addresses: vec![("10.99.0.2".parse()?, 24)],
+        gateways: vec!["10.99.0.1".parse()?],
+        mtu: 1400,
+    }];
+    let (output, exit) = container.run()?;
+    for wanted in ["1 packets received", "10.99.0.2/24", "02:42:0a:63:00:02", "mtu 1400"] {
+        ensure!(output.contains(wanted), "{wanted} is missing: {exit:?}: {output}");
+    }
+    ensure!(exit.code == 0 && output.contains("default via 10.99.0.1"), "{exit:?}: {output}");
+    container.end()
+}
+
 /// The machine monitor runs without privilege, filtered, with no network of the host's.
 #[test]
 fn the_machine_monitor_is_confined() -> Result<()> {

@@ -101,7 +101,7 @@ impl Agent {
             Request::Prepare(_) => Err(state("the guest is prepared already")),
             _ if !self.prepared => Err(state("the guest is not prepared")),
             Request::Start { bundle, stdio, channels } => {
-                let started = self.sandbox.start(&bundle, &stdio)?;
+                let started = self.sandbox.start(&bundle, &stdio, &[])?;
                 Ok(self.connect(started, &stdio, channels))
             }
             Request::Exec { id, process, stdio, channels } => {

@@ -328,7 +328,7 @@ impl Server {
                 return failed(FailureKind::Resources, format!("open the log: {error}"));
             }
         };
-        let started = match self.sandbox.start(&start.bundle, &start.stdio) {
+        let started = match self.sandbox.start(&start.bundle, &start.stdio, &start.interfaces) {
             Ok(started) => started,
             Err(failure) => {
                 self.leaving = Some(Instant::now() + FAREWELL);

@@ -16,6 +16,7 @@ pub mod process;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use caisson_bundle::{Bundle, oci};
+use caisson_protocol::agent::Interface;
 use caisson_protocol::task::{Event, Failure, ProcessId, ProcessInfo, Stats, Stdio, TerminalSize};
 
 /// The caller's ends of a process's streams. With a terminal, `stdin` and `stdout` are the same
@@ -45,8 +46,14 @@ pub struct Started {
 /// [`Event::Exited`]; then [`Sandbox::destroy`]. None of them blocks on the container's own code; each
 /// has a bound of its own and names what it waited for when it is passed.
 pub trait Sandbox {
-    /// Starts the container's first process.
-    fn start(&mut self, bundle: &Bundle, stdio: &Stdio) -> Result<Started, Failure>;
+    /// Starts the container's first process. `interfaces` are set up by a sandbox that has a network of
+    /// its own; elsewhere the network namespace is in the spec and there are none.
+    fn start(
+        &mut self,
+        bundle: &Bundle,
+        stdio: &Stdio,
+        interfaces: &[Interface],
+    ) -> Result<Started, Failure>;
     /// Adds a process to the running container.
     fn exec(&mut self, id: &str, process: &oci::Process, stdio: &Stdio)
     -> Result<Started, Failure>;

@@ -43,7 +43,6 @@ pub struct MicrovmSandbox {
     replies: HashMap<u64, Reply>,
     sequence: u64,
     kernel: Option<String>,
-    interfaces: Vec<Interface>,
     running: bool,
     over: bool,
 }
@@ -81,7 +80,6 @@ impl MicrovmSandbox {
             replies: HashMap::new(),
             sequence: 0,
             kernel: None,
-            interfaces: Vec::new(),
             running: false,
             over: false,
         };
@@ -100,11 +98,6 @@ impl MicrovmSandbox {
     /// The machine monitor's pid.
     pub fn monitor_pid(&self) -> i32 {
         self.monitor.pid()
-    }
-
-    /// How the guest's interfaces are to be set up by the next start.
-    pub fn set_interfaces(&mut self, interfaces: Vec<Interface>) {
-        self.interfaces = interfaces;
     }
 
     /// Waits for anything to happen, and handles it.
@@ -261,24 +254,28 @@ impl MicrovmSandbox {
         Ok((streams, channels))
     }
 
-    fn prepare(&mut self) -> Result<(), Failure> {
+    fn prepare(&mut self, interfaces: Vec<Interface>) -> Result<(), Failure> {
         let mut entropy = [0u8; 64];
         rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
             .map_err(internal)?;
         let entropy = entropy.iter().map(|byte| format!("{byte:02x}")).collect();
-        let interfaces = std::mem::take(&mut self.interfaces);
         let prepare = Prepare { entropy, time: now(), interfaces, mount_share: true };
         self.done(Request::Prepare(prepare))
     }
 }
 
 impl Sandbox for MicrovmSandbox {
-    fn start(&mut self, bundle: &Bundle, stdio: &Stdio) -> Result<Started, Failure> {
+    fn start(
+        &mut self,
+        bundle: &Bundle,
+        stdio: &Stdio,
+        interfaces: &[Interface],
+    ) -> Result<Started, Failure> {
         let (bundle, attachments) = translate::bundle(bundle)?;
         for (source, target, recursive, read_only) in &attachments {
             self.share.attach(source, target, *recursive, *read_only)?;
         }
-        self.prepare()?;
+        self.prepare(interfaces.to_vec())?;
         let (streams, channels) = self.streams(stdio)?;
         let bundle = Box::new(bundle);
         match self.request(Request::Start { bundle, stdio: stdio.clone(), channels })? {

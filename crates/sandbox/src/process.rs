@@ -10,6 +10,7 @@ use caisson_bundle::{Bundle, oci};
 use caisson_launch::cgroup::Cgroup;
 use caisson_launch::plan::{Plan, What};
 use caisson_launch::{Launcher, ps};
+use caisson_protocol::agent::Interface;
 use caisson_protocol::task::{
     Event, Exit, Failure, FailureKind, InterfaceStats, ProcessId, ProcessInfo, Stats, Stdio,
     TerminalSize,
@@ -115,7 +116,12 @@ impl ProcessSandbox {
 }
 
 impl Sandbox for ProcessSandbox {
-    fn start(&mut self, bundle: &Bundle, stdio: &Stdio) -> Result<Started, Failure> {
+    fn start(
+        &mut self,
+        bundle: &Bundle,
+        stdio: &Stdio,
+        _: &[Interface],
+    ) -> Result<Started, Failure> {
         if self.cgroup.is_some() {
             return Err(failure(FailureKind::State, "container is already started"));
         }
