@@ -16,6 +16,11 @@ mod log;
 mod serve;
 mod streams;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 /// The descriptor of the listening socket that the daemon passes as stdin.
 const LISTENER: i32 = 0;
 

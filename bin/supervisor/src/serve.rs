@@ -1,5 +1,6 @@
 //! The supervisor's one loop: clients, streams and the sandbox's events, each waited on by descriptor.
 
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -7,17 +8,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use caisson_protocol::supervisor::{Attach, Config, Exec, Reply, Request};
-use caisson_protocol::supervisor::{Start, Status, Streams as Wanted};
+use caisson_protocol::supervisor::{Start, Status};
 use caisson_protocol::task::{self, Event, Exit, Failure, FailureKind, ProcessId, Reply as Answer};
 use caisson_sandbox::Sandbox;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::connection::{Connection, MAX_OUTPUT, Mode};
 use crate::log::Log;
-use crate::streams::{Hub, MAX_STDIN};
+use crate::streams::{Hub, MAX_PIPE, MAX_STDIN};
 
 /// How long clients get to take what is left after the container's end.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an attached client that is still there may take over its last output (a pager, say).
+const LAST_OUTPUT: Duration = Duration::from_secs(600);
+/// Most ended execs remembered: a health check adds one every few seconds for as long as the container
+/// runs, and all of them travel in one status.
+const MAX_ENDED_EXECS: usize = 256;
 
 pub struct Server {
     config: Config,
@@ -26,9 +32,46 @@ pub struct Server {
     connections: Vec<Connection>,
     hubs: Vec<Hub>,
     container: Option<Running>,
-    execs: Vec<(String, Option<Exit>)>,
-    /// Set once all is done: leave when every client has its bytes, or then.
-    leaving: Option<Instant>,
+    execs: Vec<ExecRecord>,
+    /// Set once all is done: leave when every client has its bytes, or when their time is up.
+    leaving: Option<Leaving>,
+}
+
+/// An exec and how it ended.
+struct ExecRecord {
+    id: String,
+    exit: Option<Exit>,
+    /// A subscriber has been told of the exit.
+    told: bool,
+}
+
+/// Until when clients may take what is left for them.
+#[derive(Clone, Copy)]
+struct Leaving {
+    /// Clients that wait for replies and events.
+    replies: Instant,
+    /// Clients that are attached to streams.
+    streams: Instant,
+}
+
+impl Leaving {
+    /// After the container's own end: a slow reader gets its output.
+    fn after_exit() -> Self {
+        Leaving { replies: Instant::now() + FAREWELL, streams: Instant::now() + LAST_OUTPUT }
+    }
+
+    /// When nobody waits for output: a failed start, or an order to end.
+    fn now() -> Self {
+        let until = Instant::now() + FAREWELL;
+        Leaving { replies: until, streams: until }
+    }
+
+    fn until(self, connection: &Connection) -> Instant {
+        match connection.mode {
+            Mode::Attached { .. } => self.streams,
+            Mode::Requests | Mode::Events => self.replies,
+        }
+    }
 }
 
 /// The container, once started.
@@ -48,7 +91,8 @@ struct Running {
 enum Ready {
     Listener,
     Sandbox,
-    Client(usize),
+    /// A client, and whether it has closed both directions.
+    Client(usize, bool),
     Stream(usize, u8),
 }
 
@@ -81,8 +125,9 @@ impl Server {
                 && met
                 && self.container.is_none()
                 && self.connections.is_empty();
-            let done = self.leaving.is_some_and(|deadline| {
-                Instant::now() >= deadline || self.connections.iter().all(|c| c.output.is_empty())
+            let now = Instant::now();
+            let done = self.leaving.is_some_and(|leaving| {
+                self.connections.iter().all(|c| c.output.is_empty() || now >= leaving.until(c))
             });
             if abandoned || done {
                 return self.sandbox.destroy().map_err(|failure| anyhow::anyhow!(failure.message));
@@ -97,25 +142,31 @@ impl Server {
         ];
         for (index, connection) in self.connections.iter().enumerate() {
             let mut flags = PollFlags::empty();
+            // Stdin that comes before the start waits in the socket; so do requests of a client that
+            // does not take its replies.
             let reads = match &connection.mode {
                 Mode::Attached { process, .. } => {
-                    self.hub(process).is_none_or(|hub| hub.stdin.len() < MAX_STDIN)
+                    self.hub(process).is_some_and(|hub| hub.stdin.len() < MAX_STDIN)
                 }
-                _ => true,
+                Mode::Requests | Mode::Events => connection.output.len() < MAX_OUTPUT,
             };
             flags.set(PollFlags::IN, reads && !connection.half_closed);
             flags.set(PollFlags::OUT, !connection.output.is_empty());
-            fds.push((connection.socket.as_fd(), flags, Ready::Client(index)));
+            fds.push((connection.socket.as_fd(), flags, Ready::Client(index, false)));
         }
         for (index, hub) in self.hubs.iter().enumerate() {
-            let room = self.attached(&hub.process).all(|c| c.output.len() < MAX_OUTPUT);
+            // What an ended process left in its pipe goes to the log however slow a client is.
+            let most = MAX_OUTPUT + if hub.exit.is_some() { MAX_PIPE } else { 0 };
+            let room = self.attached(&hub.process).all(|c| c.output.len() < most);
             for (fd, stream) in hub.waiting(room) {
                 let flags = if stream == 0 { PollFlags::OUT } else { PollFlags::IN };
                 fds.push((fd.as_fd(), flags, Ready::Stream(index, stream)));
             }
         }
         let deadlines = self.hubs.iter().filter(|hub| !hub.told).filter_map(|hub| hub.deadline);
-        let deadline = deadlines.chain(self.leaving).min();
+        let waits = self.connections.iter().filter(|connection| !connection.output.is_empty());
+        let farewells = waits.filter_map(|connection| Some(self.leaving?.until(connection)));
+        let deadline = deadlines.chain(farewells).min();
         let timeout = deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()))
             .and_then(|left| rustix::time::Timespec::try_from(left).ok());
@@ -124,9 +175,18 @@ impl Server {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("wait for clients and streams"),
         }
-        let ready: Vec<bool> = poll.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let ready: Vec<PollFlags> = poll.iter().map(|fd| fd.revents()).collect();
         drop(poll);
-        Ok(fds.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|(fd, _)| fd.2).collect())
+        let ready = fds.into_iter().zip(ready).filter(|(_, flags)| !flags.is_empty());
+        Ok(ready
+            .map(|((_, _, what), flags)| match what {
+                // Poll reports a hang-up whether asked or not: unheeded, the loop would spin.
+                Ready::Client(index, _) => {
+                    Ready::Client(index, flags.intersects(PollFlags::HUP | PollFlags::ERR))
+                }
+                other => other,
+            })
+            .collect())
     }
 
     fn handle(&mut self, ready: Ready) {
@@ -137,7 +197,12 @@ impl Server {
                     self.event(event);
                 }
             }
-            Ready::Client(index) => self.client(index),
+            Ready::Client(index, gone) => {
+                self.client(index);
+                if gone {
+                    self.hung_up(index);
+                }
+            }
             Ready::Stream(index, 0) => self.hubs[index].write_stdin(),
             Ready::Stream(index, stream) => self.output(index, stream),
         }
@@ -158,47 +223,63 @@ impl Server {
         if self.connections[index].dead {
             return;
         }
-        if let Mode::Attached { process, streams } = &self.connections[index].mode {
-            let (process, streams) = (process.clone(), *streams);
-            return self.stdin(index, &process, streams);
+        if matches!(self.connections[index].mode, Mode::Attached { .. }) {
+            return self.stdin(index);
         }
         self.connections[index].read_requests();
-        while let Some(request) = self.connections[index].next_request() {
+        self.requests(index);
+    }
+
+    /// Answers the requests that are there, as long as the client takes the answers.
+    fn requests(&mut self, index: usize) {
+        while self.connections[index].output.len() < MAX_OUTPUT {
+            let Some(request) = self.connections[index].next_request() else { break };
             self.request(index, request);
             if matches!(self.connections[index].mode, Mode::Attached { .. }) {
+                // What came in one piece with the request is stdin already.
+                return self.stdin(index);
+            }
+        }
+        let connection = &mut self.connections[index];
+        connection.dead |= connection.half_closed && connection.output.is_empty();
+    }
+
+    /// Moves stdin from a client to its process. Before the start it waits in the socket.
+    fn stdin(&mut self, index: usize) {
+        let Mode::Attached { process, streams } = &self.connections[index].mode else { return };
+        let streams = *streams;
+        let Some(at) = self.hubs.iter().position(|hub| hub.process == *process) else { return };
+        let hub = &mut self.hubs[at];
+        let mut buffer = [0; 16 << 10];
+        // Only what has been read along with the request is there without poll saying so.
+        loop {
+            let count = self.connections[index].read_stdin(&mut buffer);
+            if streams.stdin && hub.streams.stdin.is_some() {
+                hub.stdin.extend(&buffer[..count]);
+                hub.stdin_ending |= self.connections[index].half_closed && hub.stdin_once;
+                hub.write_stdin();
+            }
+            if self.connections[index].input.is_empty() {
                 return;
             }
         }
-        if self.connections[index].half_closed {
-            self.connections[index].dead = true;
-        }
     }
 
-    fn stdin(&mut self, index: usize, process: &ProcessId, streams: Wanted) {
-        // A client may attach before the start: its stdin waits in the socket.
-        let Some(at) = self.hubs.iter().position(|hub| hub.process == *process) else {
-            return self.note_hang_up(index);
-        };
-        let mut buffer = [0; 16 << 10];
-        let count = self.connections[index].read_stdin(&mut buffer);
-        let hub = &mut self.hubs[at];
-        if streams.stdin && hub.streams.stdin.is_some() {
-            hub.stdin.extend(&buffer[..count]);
-            if self.connections[index].half_closed && hub.stdin_once {
-                hub.stdin_ending = true;
+    /// A client that has closed both directions: what it sent counts, nothing can be sent to it.
+    fn hung_up(&mut self, index: usize) {
+        loop {
+            let connection = &self.connections[index];
+            // Before the start there is nobody to give stdin to.
+            let waits = match &connection.mode {
+                Mode::Attached { process, .. } => self.hub(process).is_none(),
+                Mode::Requests | Mode::Events => false,
+            };
+            if waits || connection.half_closed || connection.dead {
+                break;
             }
-            hub.write_stdin();
+            self.client(index);
         }
-    }
-
-    /// Before the start nothing is read, but a client that is gone altogether must go.
-    fn note_hang_up(&mut self, index: usize) {
-        let mut byte = [0];
-        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        let socket = &self.connections[index].socket;
-        if let Ok((0, _)) = rustix::net::recv(socket, &mut byte, flags) {
-            self.connections[index].half_closed = true;
-        }
+        self.connections[index].dead = true;
     }
 
     fn output(&mut self, index: usize, stream: u8) {
@@ -226,22 +307,30 @@ impl Server {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::OutOfMemory => self.tell(&Event::OutOfMemory),
+            Event::OutOfMemory => {
+                self.tell(&Event::OutOfMemory);
+            }
             Event::Exited { process, exit } => {
                 match self.hubs.iter_mut().find(|hub| hub.process == process) {
                     Some(hub) => hub.ended(exit),
-                    None => self.tell(&Event::Exited { process, exit }),
+                    None => {
+                        self.tell(&Event::Exited { process, exit });
+                    }
                 }
             }
         }
     }
 
-    fn tell(&mut self, event: &Event) {
+    /// Tells every subscriber; whether there was one.
+    fn tell(&mut self, event: &Event) -> bool {
+        let mut told = false;
         for connection in &mut self.connections {
             if matches!(connection.mode, Mode::Events) {
                 connection.send(event);
+                told |= !connection.dead;
             }
         }
+        told
     }
 
     /// Ends what has ended: records and tells the exit, then lets the clients go.
@@ -263,8 +352,8 @@ impl Server {
     fn ended(&mut self, process: &ProcessId, exit: Exit) {
         match process {
             ProcessId::Exec(id) => {
-                if let Some(entry) = self.execs.iter_mut().find(|(known, _)| known == id) {
-                    entry.1 = Some(exit);
+                if let Some(record) = self.execs.iter_mut().find(|record| record.id == *id) {
+                    record.exit = Some(exit);
                 }
             }
             ProcessId::Init => {
@@ -278,10 +367,15 @@ impl Server {
                 if let Err(failure) = self.sandbox.destroy() {
                     eprintln!("clean-up: {}", failure.message);
                 }
-                self.leaving = Some(Instant::now() + FAREWELL);
+                self.leaving = Some(Leaving::after_exit());
             }
         }
-        self.tell(&Event::Exited { process: process.clone(), exit });
+        let told = self.tell(&Event::Exited { process: process.clone(), exit });
+        if let ProcessId::Exec(id) = process
+            && let Some(record) = self.execs.iter_mut().find(|record| record.id == *id)
+        {
+            record.told = told;
+        }
         for connection in &mut self.connections {
             if matches!(&connection.mode, Mode::Attached { process: theirs, .. } if theirs == process)
             {
@@ -299,9 +393,7 @@ impl Server {
             }
             Request::Ready => Answer::Done,
             Request::Subscribe => {
-                self.connections[index].reply(Answer::Done);
-                self.connections[index].mode = Mode::Events;
-                return;
+                return self.subscribe(index);
             }
             Request::Start(start) => self.start(index, *start),
             Request::Exec(exec) => return self.exec(index, *exec),
@@ -309,16 +401,38 @@ impl Server {
             Request::Task(request) => self.task(request),
             Request::Shutdown => {
                 let ended = self.sandbox.destroy();
-                self.leaving = Some(Instant::now() + FAREWELL);
+                self.leaving = Some(Leaving::now());
                 ended.map_or_else(Answer::Failed, |()| Answer::Done)
             }
         };
         self.connections[index].reply(answer);
     }
 
+    /// Begins with the exits that came while nobody listened.
+    fn subscribe(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.reply(Answer::Done);
+        connection.mode = Mode::Events;
+        for record in self.execs.iter_mut().filter(|record| !record.told) {
+            if let Some(exit) = record.exit {
+                connection
+                    .send(&Event::Exited { process: ProcessId::Exec(record.id.clone()), exit });
+                record.told = !connection.dead;
+            }
+        }
+    }
+
     fn start(&mut self, index: usize, start: Start) -> Answer {
         if self.container.is_some() {
             return failed(FailureKind::State, "the container is already started");
+        }
+        let reserved = std::mem::take(&mut self.connections[index].fds);
+        if reserved.len() != start.published.len() {
+            let (came, named) = (reserved.len(), start.published.len());
+            return failed(
+                FailureKind::Invalid,
+                format!("{named} published ports are named and {came} sockets came along"),
+            );
         }
         // Clients that attached before must be there before the first byte.
         self.accept();
@@ -331,7 +445,7 @@ impl Server {
         let started = match self.sandbox.start(&start.bundle, &start.stdio, &start.interfaces) {
             Ok(started) => started,
             Err(failure) => {
-                self.leaving = Some(Instant::now() + FAREWELL);
+                self.leaving = Some(Leaving::now());
                 return Answer::Failed(failure);
             }
         };
@@ -344,13 +458,21 @@ impl Server {
             exit: None,
             paused: false,
             started_at: chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0),
-            _reserved: std::mem::take(&mut self.connections[index].fds),
+            _reserved: reserved,
             start,
         });
+        // Stdin that came in one piece with an attach has no other cause to be looked at.
+        for index in 0..self.connections.len() {
+            self.stdin(index);
+        }
         Answer::Started { pid: started.pid }
     }
 
     fn exec(&mut self, index: usize, exec: Exec) {
+        if self.execs.iter().any(|record| record.id == exec.id) {
+            let message = format!("exec {} exists already", exec.id);
+            return self.connections[index].reply(failed(FailureKind::State, message));
+        }
         let process = ProcessId::Exec(exec.id.clone());
         let started = match self.sandbox.exec(&exec.id, &exec.process, &exec.stdio) {
             Ok(started) => started,
@@ -358,7 +480,7 @@ impl Server {
         };
         let terminal = exec.stdio.terminal.is_some();
         self.hubs.push(Hub::new(process.clone(), terminal, true, started.streams));
-        self.execs.push((exec.id, None));
+        self.remember(exec.id);
         let connection = &mut self.connections[index];
         connection.reply(Answer::Started { pid: started.pid });
         if let Some(streams) = exec.attach {
@@ -366,8 +488,20 @@ impl Server {
         }
     }
 
+    /// Adds an exec's record, in place of the oldest ended one when there are many.
+    fn remember(&mut self, id: String) {
+        let ended = self.execs.iter().filter(|record| record.exit.is_some()).count();
+        if ended >= MAX_ENDED_EXECS - 1
+            && let Some(oldest) = self.execs.iter().position(|record| record.exit.is_some())
+        {
+            self.execs.remove(oldest);
+        }
+        self.execs.push(ExecRecord { id, exit: None, told: false });
+    }
+
     fn attach(&mut self, index: usize, attach: Attach) {
-        let known = self.container.is_none() || self.hub(&attach.process).is_some();
+        let early = self.container.is_none() && attach.process == ProcessId::Init;
+        let known = early || self.hub(&attach.process).is_some();
         let connection = &mut self.connections[index];
         if !known {
             let answer = failed(FailureKind::State, "the process is not running");
@@ -407,7 +541,7 @@ impl Server {
             supervisor_pid: std::process::id() as i32,
             exit: container.and_then(|container| container.exit),
             paused: container.is_some_and(|container| container.paused),
-            execs: self.execs.clone(),
+            execs: self.execs.iter().map(|record| (record.id.clone(), record.exit)).collect(),
             started_at: container.map_or(0, |container| container.started_at),
         }
     }
@@ -431,7 +565,12 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Answer {
 /// Records the exit so that a reader sees all of it or nothing.
 fn record(path: &Path, exit: &Exit) -> Result<()> {
     let fresh = path.with_extension("new");
-    std::fs::write(&fresh, serde_json::to_vec(exit)?)
-        .with_context(|| format!("write {}", fresh.display()))?;
+    let text = serde_json::to_vec(exit)?;
+    let write = || {
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(&text)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("write {}", fresh.display()))?;
     std::fs::rename(&fresh, path).with_context(|| format!("rename to {}", path.display()))
 }

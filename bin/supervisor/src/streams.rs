@@ -9,6 +9,8 @@ use caisson_sandbox::Streams;
 
 /// Most bytes of stdin kept for a process that does not read.
 pub const MAX_STDIN: usize = 256 << 10;
+/// Most bytes that a pipe keeps (fs.pipe-max-size as the kernel ships it).
+pub const MAX_PIPE: usize = 1 << 20;
 /// How long outputs may stay open after their process has ended (something else holds them).
 pub const DRAIN: Duration = Duration::from_secs(2);
 

@@ -24,7 +24,7 @@ use crate::task::{self, ProcessId, Stdio};
 /// How a supervisor is told what it is: `config.json` in its directory, read once at its start.
 ///
 /// The daemon makes the directory (0700), binds and listens on `supervisor.sock` in it, and passes the
-/// listening socket as file descriptor 3. Stdin is /dev/null; stderr is `supervisor.log`.
+/// listening socket as stdin (file descriptor 0); stderr is `supervisor.log`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// The supervisor's own id: the name of its directory.
