@@ -111,9 +111,19 @@ pub(crate) fn make_pair(namespace: &File, endpoint: &Endpoint) -> Result<()> {
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
-    open()?
-        .apply(vec![Change::new_link(host)])
-        .map_err(|(_, error)| Error::interface(&endpoint.host_name, "make the pair", error))
+    let mut socket = open()?;
+    let mut result = socket.apply(vec![Change::new_link(host.clone())]);
+    if replaced(&endpoint.host_name, &result) {
+        result = socket.apply(vec![Change::new_link(host)]);
+    }
+    result.map_err(|(_, error)| Error::interface(&endpoint.host_name, "make the pair", error))
+}
+
+/// Deletes an interface that is in the way of one of the same name; whether it did. Such a one is of
+/// the same endpoint: its last namespace has ended and the kernel is still taking it away.
+pub(crate) fn replaced(name: &str, result: &Result<(), (usize, io::Error)>) -> bool {
+    let exists = matches!(result, Err((_, error)) if error.raw_os_error() == Some(libc::EEXIST));
+    exists && index_of(name).is_ok() && delete(name).is_ok()
 }
 
 /// Sets the container's side up, over a socket of its namespace.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use netlink_packet_route::link::LinkAttribute;
 
 use crate::bridge::index_of;
-use crate::endpoint::{configure, delete, make_pair, open, silence_ipv6};
+use crate::endpoint::{configure, delete, make_pair, open, replaced, silence_ipv6};
 use crate::error::{Error, Result};
 use crate::namespace::{bind, fresh, inside};
 use crate::netlink::{Change, Socket, down, indexed, up};
@@ -69,7 +69,8 @@ impl Pool {
     /// Does not refill: call [`Pool::refill`] when the start is over.
     pub async fn take(&self, path: &Path, endpoint: &Endpoint) -> Result<()> {
         let fits = endpoint.bridge == self.0.bridge && endpoint.container_name == CONTAINER_NAME;
-        if fits && let Some(spare) = self.0.lock().pop_front() {
+        let spare = if fits { self.0.lock().pop_front() } else { None };
+        if let Some(spare) = spare {
             let (path, endpoint) = (path.to_owned(), endpoint.clone());
             return blocking(move || spare.become_endpoint(&path, &endpoint)).await;
         }
@@ -190,7 +191,11 @@ impl Spare {
             link.attributes.push(LinkAttribute::Mtu(mtu));
         }
         let mut socket = open()?;
-        match socket.apply(vec![Change::set_link(link.clone())]) {
+        let mut result = socket.apply(vec![Change::set_link(link.clone())]);
+        if replaced(name, &result) {
+            result = socket.apply(vec![Change::set_link(link.clone())]);
+        }
+        match result {
             // Before Linux 6.2 an interface that is up keeps its name.
             Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => {
                 let back = Change::set_link(up(indexed(self.host_index)));

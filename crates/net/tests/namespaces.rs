@@ -16,6 +16,15 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// What the engine awaits on a runtime of many threads.
+fn _sendable(pool: &Pool, firewall: &Firewall, path: &Path, endpoint: &Endpoint) {
+    fn send(_: impl Send) {}
+    send(pool.take(path, endpoint));
+    send(firewall.publish(&[]));
+    send(firewall.install(&[]));
+    send(connect_namespace(path, endpoint));
+}
+
 /// Runs the test on a thread with a fresh network namespace, and a mount namespace so that what it
 /// mounts ends with it.
 fn isolated<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
@@ -153,8 +162,16 @@ fn two_namespaces_on_a_bridge_reach_each_other_and_the_gateway() {
         let inside = within(&first, || command("ip", &["address", "show"]));
         assert!(inside.contains("link/ether 02:42:ac:12:00:02"), "{inside}");
         assert!(inside.contains("inet 127.0.0.1/8") && !inside.contains("fe80"), "{inside}");
-        let twice = connect_namespace(&first, &endpoint(&net, 3)).await.unwrap_err();
-        assert_eq!(twice.to_string(), "network interface cv1203: make the pair");
+        let clash = Endpoint { host_name: "cv9".into(), ..endpoint(&net, 9) };
+        let twice = connect_namespace(&first, &clash).await.unwrap_err();
+        assert_eq!(twice.to_string(), "network interface cv9: make the pair");
+        // The same endpoint again, while its last pair is still there.
+        let again = directory.join("again");
+        create_namespace(&again).await.unwrap();
+        connect_namespace(&again, &endpoint(&net, 3)).await.unwrap();
+        let server = serve(&again, 80);
+        assert_eq!(within(&first, || fetch((address, 80))).unwrap(), "172.18.0.2");
+        server.join().unwrap();
         disconnect("cv1202").await.unwrap();
         disconnect("cv1202").await.unwrap();
         remove_bridge("br0").await.unwrap();
@@ -322,17 +339,21 @@ fn a_pools_namespaces_serve_and_leave_nothing() {
         }
         let links = command("ip", &["link", "show", "master", "br0"]);
         assert!(links.contains("cv1202") && links.contains("cv1204"), "{links}");
-        let taken = pool.take(&directory.join("again"), &endpoint(&net, 2)).await.unwrap_err();
-        assert!(taken.to_string().contains("cv1202"), "{taken}");
-        assert!(!directory.join("again").exists());
+        let wrong = Endpoint { bridge: "br9".into(), ..endpoint(&net, 9) };
+        let refused = pool.take(&directory.join("no"), &wrong).await.unwrap_err();
+        assert_eq!(refused.to_string(), "network interface br9: find it");
+        assert!(!directory.join("no").exists());
+        pool.fill().await.unwrap();
+        // The same endpoint again, from a spare.
+        pool.take(&directory.join("again"), &endpoint(&net, 2)).await.unwrap();
         pool.fill().await.unwrap();
         pool.drain();
         drop(pool);
         Pool::clean(&directory).unwrap();
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
-        // The kernel takes the pairs away in its own time; each removal is told.
+        // The kernel takes the pairs away in its own time.
         let begun = Instant::now();
-        while command("ip", &["-br", "link", "show", "master", "br0"]) != "" {
+        while !command("ip", &["-br", "link", "show", "master", "br0"]).is_empty() {
             assert!(begun.elapsed() < LIMIT, "pairs were left");
             std::thread::yield_now();
         }
