@@ -12,12 +12,15 @@ use caisson_sandbox::Sandbox;
 use caisson_sandbox::process::ProcessSandbox;
 
 mod connection;
+mod forward;
 mod log;
 mod serve;
 mod streams;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod forward_tests;
 #[cfg(test)]
 mod tests;
 

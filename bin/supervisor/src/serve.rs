@@ -14,6 +14,7 @@ use caisson_sandbox::Sandbox;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::connection::{Connection, MAX_OUTPUT, Mode};
+use crate::forward::{Forward, Source};
 use crate::log::Log;
 use crate::streams::{Hub, MAX_PIPE, MAX_STDIN};
 
@@ -33,6 +34,7 @@ pub struct Server {
     hubs: Vec<Hub>,
     container: Option<Running>,
     execs: Vec<ExecRecord>,
+    forward: Forward,
     /// Set once all is done: leave when every client has its bytes, or when their time is up.
     leaving: Option<Leaving>,
 }
@@ -83,8 +85,6 @@ struct Running {
     exit: Option<Exit>,
     paused: bool,
     started_at: i64,
-    /// Sockets that reserve published ports.
-    _reserved: Vec<OwnedFd>,
 }
 
 /// What became ready.
@@ -94,6 +94,8 @@ enum Ready {
     /// A client, and whether it has closed both directions.
     Client(usize, bool),
     Stream(usize, u8),
+    /// A published port, or what goes through one.
+    Forward(Source),
 }
 
 impl Server {
@@ -106,6 +108,7 @@ impl Server {
             hubs: Vec::new(),
             container: None,
             execs: Vec::new(),
+            forward: Forward::default(),
             leaving: None,
         }
     }
@@ -119,6 +122,7 @@ impl Server {
                 self.handle(ready);
             }
             self.finish();
+            self.forward.sweep();
             self.connections.retain(|connection| !connection.dead);
             met |= !self.connections.is_empty();
             let abandoned = self.config.standby
@@ -163,10 +167,12 @@ impl Server {
                 fds.push((fd.as_fd(), flags, Ready::Stream(index, stream)));
             }
         }
+        let forwarded = self.forward.waiting();
+        fds.extend(forwarded.map(|(fd, flags, source)| (fd, flags, Ready::Forward(source))));
         let deadlines = self.hubs.iter().filter(|hub| !hub.told).filter_map(|hub| hub.deadline);
         let waits = self.connections.iter().filter(|connection| !connection.output.is_empty());
         let farewells = waits.filter_map(|connection| Some(self.leaving?.until(connection)));
-        let deadline = deadlines.chain(farewells).min();
+        let deadline = deadlines.chain(farewells).chain(self.forward.deadline()).min();
         let timeout = deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()))
             .and_then(|left| rustix::time::Timespec::try_from(left).ok());
@@ -205,6 +211,7 @@ impl Server {
             }
             Ready::Stream(index, 0) => self.hubs[index].write_stdin(),
             Ready::Stream(index, stream) => self.output(index, stream),
+            Ready::Forward(source) => self.forward.ready(source),
         }
     }
 
@@ -311,6 +318,9 @@ impl Server {
                 self.tell(&Event::OutOfMemory);
             }
             Event::Exited { process, exit } => {
+                if process == ProcessId::Init {
+                    self.forward.end();
+                }
                 match self.hubs.iter_mut().find(|hub| hub.process == process) {
                     Some(hub) => hub.ended(exit),
                     None => {
@@ -400,6 +410,7 @@ impl Server {
             Request::Attach(attach) => return self.attach(index, attach),
             Request::Task(request) => self.task(request),
             Request::Shutdown => {
+                self.forward.end();
                 let ended = self.sandbox.destroy();
                 self.leaving = Some(Leaving::now());
                 ended.map_or_else(Answer::Failed, |()| Answer::Done)
@@ -434,6 +445,10 @@ impl Server {
                 format!("{named} published ports are named and {came} sockets came along"),
             );
         }
+        let forward = match Forward::new(reserved, &start.published) {
+            Ok(forward) => forward,
+            Err(message) => return failed(FailureKind::Invalid, message),
+        };
         // Clients that attached before must be there before the first byte.
         self.accept();
         let log = match Log::open(&start.log) {
@@ -458,9 +473,9 @@ impl Server {
             exit: None,
             paused: false,
             started_at: chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0),
-            _reserved: reserved,
             start,
         });
+        self.forward = forward;
         // Stdin that came in one piece with an attach has no other cause to be looked at.
         for index in 0..self.connections.len() {
             self.stdin(index);

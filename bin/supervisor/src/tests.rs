@@ -18,16 +18,16 @@ use crate::fake::Fake;
 use crate::serve::Server;
 
 /// How long any one answer may take.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
-struct Bench {
+pub struct Bench {
     directory: tempfile::TempDir,
-    ended: mpsc::Receiver<()>,
+    pub ended: mpsc::Receiver<()>,
     thread: i32,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(false)
     }
 
@@ -51,17 +51,17 @@ impl Bench {
         Bench { directory, ended, thread: thread.recv_timeout(LIMIT).unwrap() }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    fn connect(&self) -> UnixStream {
+    pub fn connect(&self) -> UnixStream {
         let socket = UnixStream::connect(self.path().join("supervisor.sock")).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         socket
     }
 
-    fn ask(&self, request: &Request) -> (UnixStream, task::Reply) {
+    pub fn ask(&self, request: &Request) -> (UnixStream, task::Reply) {
         let mut socket = self.connect();
         frame::write_message(&mut socket, request).unwrap();
         match frame::read_message(&mut socket).unwrap().expect("an answer") {
@@ -70,7 +70,7 @@ impl Bench {
         }
     }
 
-    fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         let mut socket = self.connect();
         frame::write_message(&mut socket, &Request::Status).unwrap();
         match frame::read_message(&mut socket).unwrap().expect("an answer") {
@@ -79,7 +79,7 @@ impl Bench {
         }
     }
 
-    fn attach(&self) -> UnixStream {
+    pub fn attach(&self) -> UnixStream {
         let streams = Streams { stdin: true, stdout: true, stderr: true };
         let (socket, reply) =
             self.ask(&Request::Attach(Attach { process: ProcessId::Init, streams }));
@@ -124,12 +124,12 @@ impl Bench {
         socket
     }
 
-    fn shutdown(&self) {
+    pub fn shutdown(&self) {
         let _ = self.ask(&Request::Shutdown);
         self.wait();
     }
 
-    fn wait(&self) {
+    pub fn wait(&self) {
         self.ended.recv_timeout(LIMIT).expect("the supervisor's end");
     }
 
@@ -138,7 +138,7 @@ impl Bench {
     }
 
     /// CPU time that the loop takes while nothing happens for a third of a second.
-    fn idle_cpu(&self) -> Duration {
+    pub fn idle_cpu(&self) -> Duration {
         let path = format!("/proc/self/task/{}/schedstat", self.thread);
         let read = || {
             let text = std::fs::read_to_string(&path).unwrap();
@@ -151,7 +151,7 @@ impl Bench {
     }
 }
 
-const QUIET: Duration = Duration::from_millis(50);
+pub const QUIET: Duration = Duration::from_millis(50);
 
 fn read_all(mut socket: UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
