@@ -412,3 +412,53 @@ fn costs() {
         Pool::clean(&directory).unwrap();
     });
 }
+
+/// Starts and ends one after the other, as a loop of `run --rm` does: what the ends cost the starts.
+#[test]
+fn costs_in_a_loop() {
+    isolated(|directory| async move {
+        let net = bridge("br0", 18);
+        ensure_bridge(&net).await.unwrap();
+        let pool = Pool::new("br0", 1500, 4);
+        pool.fill().await.unwrap();
+        let mut takes = Vec::new();
+        for round in 0..60 {
+            let path = directory.join("c");
+            let begun = Instant::now();
+            pool.take(&path, &endpoint(&net, 2 + round)).await.unwrap();
+            takes.push(begun.elapsed());
+            pool.refill();
+            delete_namespace(&path).unwrap();
+        }
+        takes.sort();
+        eprintln!("take: median {:?}, 90% {:?}, most {:?}", takes[30], takes[54], takes[59]);
+    });
+}
+
+#[test]
+fn costs_at_once() {
+    isolated(|directory| async move {
+        let net = bridge("br0", 18);
+        ensure_bridge(&net).await.unwrap();
+        let pool = Pool::new("br0", 1500, 4);
+        pool.fill().await.unwrap();
+        let begun = Instant::now();
+        let tasks: Vec<_> = (2..22)
+            .map(|last| {
+                let (pool, path) = (pool.clone(), directory.join(format!("c{last}")));
+                let endpoint = endpoint(&net, last);
+                tokio::spawn(async move {
+                    pool.take(&path, &endpoint).await.unwrap();
+                    begun.elapsed()
+                })
+            })
+            .collect();
+        let mut done = Vec::new();
+        for task in tasks {
+            done.push(task.await.unwrap());
+        }
+        done.sort();
+        eprintln!("20 at once: median {:?}, last {:?}", done[10], done[19]);
+        Pool::clean(&directory).unwrap();
+    });
+}
