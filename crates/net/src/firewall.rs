@@ -15,8 +15,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
 use crate::bridge::check_name;
+use crate::conntrack::forget_udp;
 use crate::error::{Error, Result};
-use crate::{Bridge, Port};
+use crate::{Bridge, Port, Protocol};
 
 /// How long `nft` may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -70,7 +71,15 @@ impl Firewall {
         for port in ports {
             published.remove(port);
         }
-        Ok(())
+        let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+        let targets: Vec<_> = udp.map(|port| port.container).collect();
+        if targets.is_empty() {
+            return Ok(());
+        }
+        crate::blocking(move || forget_udp(&targets))
+            .await
+            .map(drop)
+            .map_err(|source| Error::Netlink { action: "forget udp conversations", source })
     }
 
     /// Removes the table; that there is none is no error.
@@ -190,7 +199,6 @@ fn elements<'a>(verb: &str, table: &str, ports: impl Iterator<Item = &'a Port>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Protocol;
 
     #[test]
     fn only_what_the_table_serves_becomes_an_element() {

@@ -11,6 +11,7 @@
 
 mod address;
 mod bridge;
+mod conntrack;
 mod endpoint;
 mod error;
 mod firewall;

@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
 /// How long the kernel may take over one batch: it holds one lock for all interfaces of the machine, and
 /// the end of a hundred namespaces can keep it for seconds.
@@ -121,10 +121,20 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// For links, addresses and routes.
     pub fn open() -> io::Result<Self> {
-        let family = rustix::net::AddressFamily::NETLINK;
         // NETLINK_ROUTE is protocol 0, the default.
-        let fd = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Self::of(None)
+    }
+
+    /// For nfnetlink.
+    pub fn netfilter() -> io::Result<Self> {
+        Self::of(Some(rustix::net::netlink::NETFILTER))
+    }
+
+    fn of(protocol: Option<Protocol>) -> io::Result<Self> {
+        let family = rustix::net::AddressFamily::NETLINK;
+        let fd = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(LIMIT))?;
         rustix::net::connect(&fd, &SocketAddrNetlink::new(0, 0))?;
         Ok(Socket { fd, sequence: 0 })
@@ -207,12 +217,12 @@ impl Socket {
         message.serialize(&mut bytes[start..]);
     }
 
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         rustix::net::send(self.fd.as_fd(), bytes, SendFlags::empty())?;
         Ok(())
     }
 
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match rustix::net::recv(self.fd.as_fd(), &mut *buffer, RecvFlags::empty()) {
                 Ok((received, _)) => return Ok(received),

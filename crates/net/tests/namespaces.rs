@@ -232,7 +232,8 @@ fn outside_sees_the_host_and_reaches_only_what_is_published() {
             fetch(([192, 0, 2, 1], number)).unwrap();
             server.join().unwrap();
         }
-        assert_eq!(udp_echo(&inner, &out), b"ping");
+        let client = within(&out, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        assert_eq!(udp_echo(&inner, &client), b"ping");
         assert!(within(&out, || unreachable(([192, 0, 2, 1], 8082))));
         // Straight to the container's address: refused.
         command_in(&out, "ip", &["route", "replace", "172.18.0.0/16", "via", "192.0.2.1"]);
@@ -242,6 +243,10 @@ fn outside_sees_the_host_and_reaches_only_what_is_published() {
         firewall.unpublish(&ports).await.unwrap();
         assert!(within(&out, || unreachable(([192, 0, 2, 1], 8080))));
         drop(held);
+        // The same client goes on with the port's next container.
+        let (next, address) = container(&directory, &net, 3).await;
+        firewall.publish(&[Port { container: (address, 53), ..ports[2] }]).await.unwrap();
+        assert_eq!(udp_echo(&next, &client), b"ping");
         firewall.remove().await.unwrap();
         firewall.remove().await.unwrap();
         assert_eq!(command("nft", &["list", "ruleset"]), "");
@@ -252,13 +257,10 @@ fn command_in(path: &Path, program: &str, arguments: &[&str]) -> String {
     within(path, || command(program, arguments))
 }
 
-fn udp_echo(server: &Path, client: &Path) -> Vec<u8> {
-    let bind = |path, address| {
-        let socket = within(path, || UdpSocket::bind(address).unwrap());
-        socket.set_read_timeout(Some(LIMIT)).unwrap();
-        socket
-    };
-    let (server, client) = (bind(server, "0.0.0.0:53"), bind(client, "0.0.0.0:0"));
+fn udp_echo(server: &Path, client: &UdpSocket) -> Vec<u8> {
+    let server = within(server, || UdpSocket::bind("0.0.0.0:53").unwrap());
+    server.set_read_timeout(Some(LIMIT)).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
     client.send_to(b"ping", ("192.0.2.1", 5353)).unwrap();
     let mut buffer = [0; 16];
     let (count, from) = server.recv_from(&mut buffer).unwrap();
