@@ -21,18 +21,26 @@ use crate::{Bridge, Port, Protocol};
 
 /// How long `nft` may take.
 const LIMIT: Duration = Duration::from_secs(20);
+/// What `nft` says when the table or an element is not there (ENOENT).
+const GONE: &str = "No such file or directory";
 
-/// A daemon's table, and the published ports in it.
+/// A daemon's table, and what is in it.
 pub struct Firewall {
     table: String,
     /// Held while `nft` runs, so that two changes do not cross.
-    published: Mutex<BTreeSet<Port>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bridges: Vec<Bridge>,
+    published: BTreeSet<Port>,
 }
 
 impl Firewall {
     /// The table of this name; nothing happens before [`Firewall::install`].
     pub fn new(table: &str) -> Self {
-        Firewall { table: table.into(), published: Mutex::default() }
+        Firewall { table: table.into(), state: Mutex::default() }
     }
 
     /// Writes the whole table for these bridges in one step, in place of what was there; ports
@@ -41,45 +49,70 @@ impl Firewall {
         for bridge in bridges {
             check_name(&bridge.name)?;
         }
-        let published = self.published.lock().await;
-        let mut text = rules(&self.table, bridges);
-        text.push_str(&elements("add", &self.table, published.iter()));
-        self.run("install", &text).await
+        let mut state = self.state.lock().await;
+        state.bridges = bridges.to_vec();
+        self.write("install", &state).await
     }
 
     /// Leads these ports into their containers. Ports of a loopback address are left to the container's
     /// supervisor, which serves them from its socket, as are IPv6 ones.
     pub async fn publish(&self, ports: &[Port]) -> Result<()> {
-        let mut published = self.published.lock().await;
-        let fresh = ports.iter().filter(|port| !published.contains(port));
-        let text = elements("add", &self.table, fresh);
-        if !text.is_empty() {
-            self.run("publish ports", &text).await?;
+        let mut state = self.state.lock().await;
+        let fresh: Vec<_> =
+            ports.iter().filter(|port| !state.published.contains(port)).copied().collect();
+        state.published.extend(&fresh);
+        let result = self.change("add", "publish ports", &fresh, &state).await;
+        if result.is_err() {
+            state.published.retain(|port| !fresh.contains(port));
         }
-        published.extend(ports);
-        Ok(())
+        result
     }
 
     /// Takes back what [`Firewall::publish`] did; ports that are not published are no error.
     pub async fn unpublish(&self, ports: &[Port]) -> Result<()> {
-        let mut published = self.published.lock().await;
-        let present = ports.iter().filter(|port| published.contains(port));
-        let text = elements("delete", &self.table, present);
-        if !text.is_empty() {
-            self.run("take published ports back", &text).await?;
-        }
-        for port in ports {
-            published.remove(port);
-        }
+        let mut state = self.state.lock().await;
+        let present: Vec<_> =
+            ports.iter().filter(|port| state.published.remove(port)).copied().collect();
+        let changed = self.change("delete", "take published ports back", &present, &state).await;
+        drop(state);
         let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
         let targets: Vec<_> = udp.map(|port| port.container).collect();
         if targets.is_empty() {
+            return changed;
+        }
+        let forgotten = crate::blocking(move || forget_udp(&targets)).await;
+        changed.and(
+            forgotten
+                .map(drop)
+                .map_err(|source| Error::Netlink { action: "forget udp conversations", source }),
+        )
+    }
+
+    /// Changes elements, or writes the whole table anew if another program took it away (a restart of
+    /// the host's own firewall does).
+    async fn change(
+        &self,
+        verb: &str,
+        action: &'static str,
+        ports: &[Port],
+        state: &State,
+    ) -> Result<()> {
+        let text = elements(verb, &self.table, ports.iter());
+        if text.is_empty() {
             return Ok(());
         }
-        crate::blocking(move || forget_udp(&targets))
-            .await
-            .map(drop)
-            .map_err(|source| Error::Netlink { action: "forget udp conversations", source })
+        match self.run(action, &text).await {
+            Err(Error::Firewall { message, .. }) if message.contains(GONE) => {
+                self.write(action, state).await
+            }
+            other => other,
+        }
+    }
+
+    async fn write(&self, action: &'static str, state: &State) -> Result<()> {
+        let mut text = rules(&self.table, &state.bridges);
+        text.push_str(&elements("add", &self.table, state.published.iter()));
+        self.run(action, &text).await
     }
 
     /// Removes the table; that there is none is no error.
@@ -92,6 +125,8 @@ impl Firewall {
         let fail = |source| Error::Nft { table: self.table.clone(), source };
         let mut child = tokio::process::Command::new("nft")
             .args(["-f", "-"])
+            // Its messages are read.
+            .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

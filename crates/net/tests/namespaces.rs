@@ -247,6 +247,15 @@ fn outside_sees_the_host_and_reaches_only_what_is_published() {
         let (next, address) = container(&directory, &net, 3).await;
         firewall.publish(&[Port { container: (address, 53), ..ports[2] }]).await.unwrap();
         assert_eq!(udp_echo(&next, &client), b"ping");
+        // Somebody restarts the host's firewall.
+        command("nft", &["flush", "ruleset"]);
+        firewall.publish(&[port(Protocol::Tcp, None, 8083, 80)]).await.unwrap();
+        let server = serve(&inner, 80);
+        within(&out, || fetch(([192, 0, 2, 1], 8083))).unwrap();
+        server.join().unwrap();
+        command("nft", &["flush", "ruleset"]);
+        firewall.unpublish(&[port(Protocol::Tcp, None, 8083, 80)]).await.unwrap();
+        assert_eq!(udp_echo(&next, &client), b"ping");
         firewall.remove().await.unwrap();
         firewall.remove().await.unwrap();
         assert_eq!(command("nft", &["list", "ruleset"]), "");
