@@ -2,6 +2,8 @@
 //!
 //! Makes what the engine makes (a directory, a bundle, a supervisor) and talks the same protocol.
 
+pub mod image;
+
 use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;

@@ -1,47 +1,11 @@
 //! One image, two runtime types: an archive is loaded once, its layer is mounted below a writable one,
 //! and the same mount is what both types run on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use caisson_image::{Store, overlay};
-use caisson_tests::{Container, Type, busybox};
-
-/// A root file system mounted from an image; unmounted when dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(store: &Store, image: &str, place: &Path) -> Result<Self> {
-        let image = store.get(image)?;
-        let [upper, work, target] = ["upper", "work", "rootfs"].map(|name| place.join(name));
-        for directory in [&upper, &work, &target] {
-            std::fs::create_dir_all(directory)?;
-        }
-        overlay::mount(&store.layer_paths(&image), &upper, &work, &target)?;
-        Ok(Mounted(target))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = overlay::unmount(&self.0) {
-            eprintln!("{error}");
-        }
-    }
-}
-
-/// The busybox image, imported into a fresh store.
-fn store(place: &Path) -> Result<Store> {
-    let rootfs = busybox(place)?;
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.follow_symlinks(false);
-    archive.append_dir_all(".", &rootfs)?;
-    let archive = archive.into_inner()?;
-    let store = Store::open(&place.join("images"))?;
-    let config = serde_json::json!({ "Cmd": ["sh"] });
-    store.import(&mut archive.as_slice(), Some("busybox"), config, "imported")?;
-    Ok(store)
-}
+use caisson_tests::image::{Mounted, store};
+use caisson_tests::{Container, Type};
 
 fn run(kind: Type, place: &Path, rootfs: &Path, script: &str) -> Result<String> {
     let mut container = Container::new(kind, place, rootfs, &["sh", "-c", script])?;
@@ -58,7 +22,8 @@ fn one_image_runs_as_both_types() -> Result<()> {
     for kind in [Type::Process, Type::Hyperv] {
         let own = place.path().join(format!("{kind:?}"));
         let mounted = Mounted::new(&store, "busybox", &own)?;
-        let output = run(kind, &own, &mounted.0, "rm /bin/yes; echo new > /etc/new; id -un web")?;
+        let output =
+            run(kind, &own, mounted.path(), "rm /bin/yes; echo new > /etc/new; id -un web")?;
         ensure!(output.trim() == "web", "{output}");
         ensure!(std::fs::read_to_string(own.join("upper/etc/new"))? == "new\n");
         // The image is below, and stays as it was.
@@ -83,7 +48,7 @@ fn the_writable_layer_outlives_a_change_of_type() -> Result<()> {
     for (number, kind) in kinds.into_iter().enumerate() {
         let script = "echo x >> /data/count; chown 33:34 /data/count; rm -f /bin/yes; \
                       test ! -e /bin/yes && wc -l < /data/count";
-        let output = run(kind, place.path(), &mounted.0, script)?;
+        let output = run(kind, place.path(), mounted.path(), script)?;
         ensure!(output.trim() == (number + 1).to_string(), "{kind:?}: {output}");
     }
     Ok(())

@@ -1,10 +1,11 @@
-//! The demo: one root file system under both runtime types, the difference, and a change of type.
+//! The demo: one image under both runtime types, the difference, and a change of type.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use caisson_protocol::task::{Reply, Request};
-use caisson_tests::{Container, Type, busybox};
+use caisson_tests::image::{Mounted, store};
+use caisson_tests::{Container, Type};
 
 /// What was measured of one type.
 struct Row {
@@ -21,16 +22,19 @@ pub fn run() -> Result<()> {
     // SAFETY: nothing else runs in this process yet that could read the environment.
     unsafe { std::env::set_var("CAISSON_PROGRAMS", crate::release()) };
     let place = tempfile::tempdir().context("make a place for the demo")?;
-    let rootfs = busybox(place.path())?;
-    println!("One root file system (busybox), two runtime types, the same commands.\n");
+    let store = store(place.path())?;
+    let image = store.get("busybox")?.id;
+    println!("One image (busybox), two runtime types, the same commands.\n");
     let mut rows = Vec::new();
     for kind in [Type::Process, Type::Hyperv] {
-        rows.push(show(kind, place.path(), &rootfs)?);
+        let rootfs = Mounted::new(&store, &image, &place.path().join(format!("{kind:?}")))?;
+        rows.push(show(kind, place.path(), rootfs.path())?);
     }
     println!("{:<26}{:>24}{:>24}", "", "process", "hyperv");
     let line = |name: &str, value: &dyn Fn(&Row) -> String| {
         println!("{name:<26}{:>24}{:>24}", value(&rows[0]), value(&rows[1]));
     };
+    line("image", &|_| image[..19].to_string());
     line("kernel inside", &|row| row.kernel.clone());
     line("sandbox ready", &|row| format!("{:.0} ms", row.ready.as_secs_f64() * 1e3));
     line("start, once ready", &|row| format!("{:.1} ms", row.start.as_secs_f64() * 1e3));
@@ -41,7 +45,8 @@ pub fn run() -> Result<()> {
         Type::Hyperv => format!("{} (the monitor)", row.pid),
     });
     println!("\nhyperv runs under QEMU's software emulation here: not a security boundary.");
-    change_type(place.path(), &rootfs)
+    let rootfs = Mounted::new(&store, &image, &place.path().join("changed"))?;
+    change_type(place.path(), rootfs.path())
 }
 
 fn show(kind: Type, place: &std::path::Path, rootfs: &std::path::Path) -> Result<Row> {

@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use crate::{guest, release, root, step, target};
 
 /// Debian packages: (package, a file that shows it is there).
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("linux-source-6.12", "/usr/src/linux-source-6.12.tar.xz"),
     ("busybox-static", "/bin/busybox"),
+    ("nftables", "/usr/sbin/nft"),
     ("iproute2", "/usr/sbin/ip"),
     ("build-essential", "/usr/bin/make"),
     ("libcap-ng-dev", "/usr/include/cap-ng.h"),
