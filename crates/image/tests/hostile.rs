@@ -7,6 +7,7 @@ use std::path::Path;
 use caisson_image::stream::{Recorder, replay};
 use caisson_image::unpack::unpack_layer;
 use caisson_image::{Kind, Store};
+use proptest::prelude::*;
 use tar::{EntryType, Header};
 
 fn entry(tar: &mut Vec<u8>, name: &str, kind: EntryType, link: &str, content: &[u8]) {
@@ -232,4 +233,57 @@ fn a_wrong_digest_and_a_missing_layer_are_refused() {
     assert!(store.load(&mut nothing.by_ref(), &mut |_| {}).is_err());
     assert!(store.list().is_empty());
     assert!(Path::new(&place.path().join("names.json")).metadata().is_err());
+}
+
+/// Any order of these entries; the names collide on purpose.
+fn entries() -> impl Strategy<Value = Vec<(&'static str, EntryType, &'static str)>> {
+    let names =
+        ["a", "a/b", "a/b/c", "way", "way/kept", "a/.wh.b", "./way/../a", ".wh.way", "/a/x"];
+    let links = ["a", "/", "../outside", "../../outside/kept", "a/b/c", "."];
+    let kinds = [
+        EntryType::Regular,
+        EntryType::Directory,
+        EntryType::Symlink,
+        EntryType::Link,
+        EntryType::Char,
+        EntryType::Fifo,
+    ];
+    let entry = (
+        proptest::sample::select(names.to_vec()),
+        proptest::sample::select(kinds.to_vec()),
+        proptest::sample::select(links.to_vec()),
+    );
+    proptest::collection::vec(entry, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_of_entries_reaches_outside(entries in entries()) {
+        let place = Place::new();
+        let mut tar = Vec::new();
+        for (number, (name, kind, link)) in entries.iter().enumerate() {
+            let linked = matches!(kind, EntryType::Symlink | EntryType::Link);
+            let content = if *kind == EntryType::Regular { vec![number as u8 + 1; 9] } else { vec![] };
+            entry(&mut tar, name, *kind, if linked { link } else { "" }, &content);
+        }
+        let whole = [tar.as_slice(), &[0; 1024]].concat();
+        // `unpack` itself looks outside, whatever comes of it.
+        let unpacked = place.unpack(tar);
+        let regular = entries.iter().filter(|(_, kind, _)| *kind == EntryType::Regular).count();
+        if let (Ok(digest), true) = (unpacked, regular == entries.len()) {
+            let record = std::fs::File::open(place.0.path().join("stream")).unwrap();
+            let root = std::fs::File::open(place.diff()).unwrap().into();
+            let mut back = Vec::new();
+            match replay(record, &root, &mut back) {
+                Ok(again) => prop_assert_eq!(again == digest, back == whole),
+                // A file that a later entry took away cannot be given back.
+                Err(error) => {
+                    use std::io::ErrorKind::{NotADirectory, NotFound};
+                    prop_assert!(matches!(error.kind(), NotFound | NotADirectory), "{error}");
+                }
+            }
+        }
+    }
 }
