@@ -1,0 +1,2 @@
+//! Docker wire types.
+pub use bollard_stubs::models as wire;
