@@ -1,2 +1,3 @@
 //! Docker wire types.
 pub use bollard_stubs::models as wire;
+pub mod client;
