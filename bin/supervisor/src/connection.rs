@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -38,6 +39,17 @@ pub struct Connection {
     /// Close once the output is written.
     pub closing: bool,
     pub dead: bool,
+}
+
+impl Drop for Connection {
+    /// A socket that is closed over unread bytes tells its peer of a reset, in place of the end. Nothing can
+    /// come any more once both directions are shut, so what has come can be dropped first.
+    fn drop(&mut self) {
+        // A client that is gone already has nothing to be told.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        let mut buffer = [0; 16 << 10];
+        while matches!((&self.socket).read(&mut buffer), Ok(1..)) {}
+    }
 }
 
 impl Connection {

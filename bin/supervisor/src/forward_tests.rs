@@ -291,5 +291,5 @@ fn an_unknown_protocol_is_refused() {
     let task::Reply::Failed(failure) = reply else { panic!("{reply:?}") };
     assert_eq!(failure.kind, task::FailureKind::Invalid);
     assert_eq!(failure.message, format!("published port to {target}: no protocol \"sctp\""));
-    bench.shutdown();
+    bench.wait();
 }

@@ -94,7 +94,12 @@ impl Bench {
     }
 
     fn start(&self, script: &str, change: impl FnOnce(&mut Start)) {
-        let spec = defaults::spec(&["/bin/sh", "-c", script]);
+        let reply = self.try_start(&["/bin/sh", "-c", script], change);
+        assert!(matches!(reply, task::Reply::Started { .. }), "{reply:?}");
+    }
+
+    fn try_start(&self, args: &[&str], change: impl FnOnce(&mut Start)) -> task::Reply {
+        let spec = defaults::spec(args);
         let bundle = Bundle { id: "c".into(), rootfs: "/".into(), spec };
         let mut start = Start {
             bundle,
@@ -107,8 +112,7 @@ impl Bench {
             published: Vec::new(),
         };
         change(&mut start);
-        let (_, reply) = self.ask(&Request::Start(Box::new(start)));
-        assert!(matches!(reply, task::Reply::Started { .. }), "{reply:?}");
+        self.ask(&Request::Start(Box::new(start))).1
     }
 
     fn exec(&self, id: &str, script: &str, attach: bool) -> UnixStream {
@@ -291,25 +295,40 @@ fn a_client_that_vanished_before_the_start_costs_nothing() {
 #[test]
 fn sockets_that_were_not_announced_are_refused() {
     let bench = Bench::new();
-    let spec = defaults::spec(&["true"]);
     let target = "127.0.0.1:80".parse().unwrap();
-    let published =
-        vec![caisson_protocol::supervisor::Published { protocol: "tcp".into(), target }];
-    let start = Start {
-        bundle: Bundle { id: "c".into(), rootfs: "/".into(), spec },
-        stdio: Stdio::default(),
-        stdin_once: true,
-        log: Log::None,
-        exit_file: bench.path().join("exit.json"),
-        interfaces: Vec::new(),
-        monitor_limits: None,
-        published,
-    };
-    let (_, reply) = bench.ask(&Request::Start(Box::new(start)));
+    let published = caisson_protocol::supervisor::Published { protocol: "tcp".into(), target };
+    let reply = bench.try_start(&["true"], |start| start.published = vec![published]);
     let task::Reply::Failed(failure) = reply else { panic!("{reply:?}") };
     assert_eq!(failure.kind, task::FailureKind::Invalid);
     assert_eq!(failure.message, "1 published ports are named and 0 sockets came along");
-    bench.shutdown();
+    bench.wait();
+}
+
+#[test]
+fn a_failed_start_ends_attached_clients_cleanly() {
+    let log = Log::JsonFile { path: "/nowhere/log".into(), max_size: 0, max_files: 1 };
+    for (args, log) in [("/nowhere/program", Log::None), ("true", log)] {
+        let bench = Bench::new();
+        let mut client = bench.attach();
+        // Stdin that nobody will read: closing the socket over it would tell the client of a reset.
+        client.write_all(b"early").unwrap();
+        bench.status();
+        let reply = bench.try_start(&[args], |start| start.log = log);
+        assert!(matches!(reply, task::Reply::Failed(_)), "{reply:?}");
+        assert!(read_all(client).is_empty());
+        bench.wait();
+    }
+}
+
+#[test]
+fn unread_stdin_does_not_spoil_the_end() {
+    let bench = Bench::new();
+    let mut client = bench.attach();
+    bench.start("echo out", |_| {});
+    // The process is gone or going: this stays unread.
+    let _ = client.write_all(&[b'x'; 100_000]);
+    assert_eq!(stream(1, &read_all(client)), b"out\n");
+    bench.wait();
 }
 
 #[test]

@@ -4,26 +4,26 @@
 //! into the guest's and forwards the rest; what the container *is* comes from the same launch code,
 //! which the agent runs inside.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use caisson_bundle::{Bundle, oci};
-use caisson_protocol::agent::{FromAgent, Interface, Prepare, Request, ToAgent, VERSION};
+use caisson_protocol::agent::{Interface, Prepare, Request};
 use caisson_protocol::supervisor::{Accelerator, Microvm};
 use caisson_protocol::task::{
-    self, Event, Exit, Failure, FailureKind, ProcessId, ProcessInfo, Reply, Stats, Stdio,
-    TerminalSize,
+    self, Event, Failure, FailureKind, ProcessId, ProcessInfo, Reply, Stats, Stdio, TerminalSize,
 };
 use rustix::event::{PollFlags, epoll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::failure::{failure, internal, now};
-use crate::mux::Mux;
 use crate::{Sandbox, Started, Streams};
+use link::{Link, unexpected};
 
 mod fsd;
+mod link;
 mod qemu;
 mod translate;
 
@@ -36,14 +36,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub struct MicrovmSandbox {
     monitor: qemu::Monitor,
     share: fsd::Share,
-    mux: Mux,
+    link: Link,
     epoll: OwnedFd,
     registered: HashMap<RawFd, PollFlags>,
-    events: VecDeque<Event>,
-    replies: HashMap<u64, Reply>,
-    sequence: u64,
-    kernel: Option<String>,
-    running: bool,
+    /// The guest broke the protocol: nothing it says counts any more.
+    broken: bool,
+    /// The machine monitor has ended.
     over: bool,
 }
 
@@ -60,31 +58,28 @@ impl MicrovmSandbox {
         directory: &Path,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let (link, theirs) = socket_pair()?;
+        let (wire, theirs) = socket_pair()?;
         let flags = rustix::fs::OFlags::NONBLOCK;
-        rustix::fs::fcntl_setfl(&link, flags).map_err(internal)?;
+        rustix::fs::fcntl_setfl(&wire, flags).map_err(internal)?;
+        let link = Link::new(wire)?;
         let (share, device) = fsd::Share::serve(&shape.fsd_program, directory)?;
         let monitor = qemu::Monitor::start(shape, theirs, device)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(internal)?;
-        for fd in [monitor.ended(), monitor.console()] {
+        for fd in [monitor.ended(), monitor.console(), link.signal()] {
             let data = epoll::EventData::new_u64(fd.as_raw_fd() as u64);
             epoll::add(&epoll, fd, data, epoll::EventFlags::IN).map_err(internal)?;
         }
         let mut sandbox = MicrovmSandbox {
             monitor,
             share,
-            mux: Mux::new(link),
+            link,
             epoll,
             registered: HashMap::new(),
-            events: VecDeque::new(),
-            replies: HashMap::new(),
-            sequence: 0,
-            kernel: None,
-            running: false,
+            broken: false,
             over: false,
         };
         let deadline = Instant::now() + limit;
-        while sandbox.kernel.is_none() {
+        while sandbox.link.kernel().is_none() {
             sandbox.wait(deadline, "the guest did not boot")?;
         }
         Ok(sandbox)
@@ -92,7 +87,7 @@ impl MicrovmSandbox {
 
     /// The guest's kernel release.
     pub fn kernel(&self) -> &str {
-        self.kernel.as_deref().unwrap_or_default()
+        self.link.kernel().unwrap_or_default()
     }
 
     /// The machine monitor's pid.
@@ -125,63 +120,26 @@ impl MicrovmSandbox {
     /// Moves bytes, takes in messages, notices the monitor's end.
     fn pump(&mut self) {
         self.monitor.read_console();
-        let broken = self.mux.service().err();
-        while let Some(message) = self.mux.next_message() {
-            self.message(&message);
-        }
-        if let Some(error) = broken {
+        if !self.broken
+            && let Err(error) = self.link.service()
+        {
+            self.broken = true;
             eprintln!("the guest broke the protocol and is ended: {error}");
             self.monitor.kill();
         }
         if !self.over && self.monitor.has_ended() {
             self.over = true;
-            if self.running {
-                self.running = false;
+            if self.link.lost() {
                 eprintln!("the machine monitor ended: {}", self.monitor.last_words());
-                let exit = Exit { code: 137, oom_killed: false, at: now() };
-                self.events.push_back(Event::Exited { process: ProcessId::Init, exit });
             }
         }
         self.register();
     }
 
-    fn message(&mut self, message: &[u8]) {
-        match serde_json::from_slice(message) {
-            Ok(FromAgent::Hello { version, kernel }) if self.kernel.is_none() => {
-                if version == VERSION {
-                    self.kernel =
-                        Some(kernel.chars().filter(|c| c.is_ascii_graphic()).take(64).collect());
-                } else {
-                    eprintln!("the guest speaks version {version}, not {VERSION}");
-                    self.monitor.kill();
-                }
-            }
-            Ok(FromAgent::Reply { sequence, reply }) if sequence == self.sequence => {
-                self.replies.insert(sequence, reply);
-            }
-            Ok(FromAgent::Event(event)) => self.event(event),
-            Ok(_) => eprintln!("the guest sent what was not asked for; ignored"),
-            Err(error) => eprintln!("the guest sent what is not a message: {error}"),
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Exited { process, exit } if self.running => {
-                self.running = process != ProcessId::Init;
-                // The guest's clock and numbers are the guest's word: keep them in range.
-                let exit = Exit { code: exit.code & 0xff, at: now(), ..exit };
-                self.events.push_back(Event::Exited { process, exit });
-            }
-            Event::OutOfMemory => self.events.push_back(event),
-            Event::Exited { .. } => {}
-        }
-    }
-
     /// Keeps the epoll set equal to what the mux waits for.
     fn register(&mut self) {
         let wanted: HashMap<RawFd, PollFlags> = self
-            .mux
+            .link
             .interests()
             .into_iter()
             .filter(|(_, flags)| !flags.is_empty())
@@ -208,13 +166,11 @@ impl MicrovmSandbox {
     }
 
     fn request(&mut self, request: Request) -> Result<Reply, Failure> {
-        self.sequence += 1;
-        let sequence = self.sequence;
-        self.mux.send(&ToAgent { sequence, request }).map_err(protocol)?;
+        self.link.send(request).map_err(protocol)?;
         self.pump();
         let deadline = Instant::now() + ANSWER;
         loop {
-            match self.replies.remove(&sequence) {
+            match self.link.reply() {
                 Some(Reply::Failed(failure)) => return Err(failure),
                 Some(reply) => return Ok(reply),
                 None => self.wait(deadline, "the agent did not answer")?,
@@ -231,8 +187,7 @@ impl MicrovmSandbox {
 
     /// Local ends for a process's streams, and the channels that they travel on.
     fn streams(&mut self, stdio: &Stdio) -> Result<(Streams, [u32; 3]), Failure> {
-        let first = self.sequence as u32 * 4 + 1;
-        let channels = [first, first + 1, first + 2];
+        let channels = self.link.channels();
         let mut streams = Streams::default();
         let pair = || -> Result<(OwnedFd, OwnedFd), Failure> {
             let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
@@ -240,15 +195,15 @@ impl MicrovmSandbox {
         };
         if stdio.stdin {
             let (read, write) = pair()?;
-            self.mux.add_source(channels[0], read);
+            self.link.mux().add_source(channels[0], read);
             streams.stdin = Some(write);
         }
         let (read, write) = pair()?;
-        self.mux.add_sink(channels[1], write);
+        self.link.mux().add_sink(channels[1], write);
         streams.stdout = Some(read);
         if stdio.terminal.is_none() {
             let (read, write) = pair()?;
-            self.mux.add_sink(channels[2], write);
+            self.link.mux().add_sink(channels[2], write);
             streams.stderr = Some(read);
         }
         Ok((streams, channels))
@@ -278,11 +233,10 @@ impl Sandbox for MicrovmSandbox {
         self.prepare(interfaces.to_vec())?;
         let (streams, channels) = self.streams(stdio)?;
         let bundle = Box::new(bundle);
-        match self.request(Request::Start { bundle, stdio: stdio.clone(), channels })? {
-            Reply::Started { .. } => {
-                self.running = true;
-                Ok(Started { pid: self.monitor.pid(), streams })
-            }
+        let reply = self.request(Request::Start { bundle, stdio: stdio.clone(), channels });
+        self.link.started(matches!(reply, Ok(Reply::Started { .. })));
+        match reply? {
+            Reply::Started { .. } => Ok(Started { pid: self.monitor.pid(), streams }),
             _ => Err(unexpected()),
         }
     }
@@ -294,10 +248,14 @@ impl Sandbox for MicrovmSandbox {
         stdio: &Stdio,
     ) -> Result<Started, Failure> {
         let (streams, channels) = self.streams(stdio)?;
-        let (id, process) = (id.to_string(), Box::new(process.clone()));
-        match self.request(Request::Exec { id, process, stdio: stdio.clone(), channels })? {
-            Reply::Started { pid } => Ok(Started { pid, streams }),
-            _ => Err(unexpected()),
+        let process = Box::new(process.clone());
+        let request = Request::Exec { id: id.into(), process, stdio: stdio.clone(), channels };
+        match self.request(request) {
+            Ok(Reply::Started { pid }) => Ok(Started { pid, streams }),
+            other => {
+                self.link.refused(id);
+                other.and(Err(unexpected()))
+            }
         }
     }
 
@@ -342,14 +300,14 @@ impl Sandbox for MicrovmSandbox {
     }
 
     fn next_event(&mut self) -> Option<Event> {
-        if self.events.is_empty() {
-            self.pump();
+        if let Some(event) = self.link.next_event() {
+            return Some(event);
         }
-        self.events.pop_front()
+        self.pump();
+        self.link.next_event()
     }
 
     fn destroy(&mut self) -> Result<(), Failure> {
-        self.running = false;
         self.monitor.kill();
         self.monitor.collect();
         self.share.end();
@@ -376,10 +334,6 @@ fn at(what: impl std::fmt::Display, error: impl Into<std::io::Error>) -> Failure
 
 fn protocol(error: caisson_protocol::frame::Error) -> Failure {
     failure(FailureKind::Internal, error.to_string())
-}
-
-fn unexpected() -> Failure {
-    failure(FailureKind::Internal, "the agent answered what was not asked")
 }
 
 /// Where a host path is attached in the share: source, target, recursive, read-only.
