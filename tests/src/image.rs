@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use caisson_image::{Store, overlay};
 
-use crate::busybox;
+use crate::busybox_archive;
 
 /// A root file system mounted from an image; unmounted when dropped.
 pub struct Mounted(PathBuf);
@@ -38,11 +38,7 @@ impl Drop for Mounted {
 
 /// The busybox image, imported into a fresh store.
 pub fn store(place: &Path) -> Result<Store> {
-    let rootfs = busybox(place)?;
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.follow_symlinks(false);
-    archive.append_dir_all(".", &rootfs)?;
-    let archive = archive.into_inner()?;
+    let archive = busybox_archive(place)?;
     let store = Store::open(&place.join("images"))?;
     let config = serde_json::json!({ "Cmd": ["sh"] });
     store.import(&mut archive.as_slice(), Some("busybox"), config, "imported")?;

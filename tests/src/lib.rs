@@ -2,6 +2,7 @@
 //!
 //! Makes what the engine makes (a directory, a bundle, a supervisor) and talks the same protocol.
 
+pub mod engine;
 pub mod image;
 
 use std::io::Read;
@@ -60,6 +61,15 @@ pub fn busybox(directory: &Path) -> Result<PathBuf> {
     std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nlog:x:4:web\n")?;
     std::os::unix::fs::chown(root.join("data"), Some(33), Some(34))?;
     Ok(root)
+}
+
+/// The same as an archive, made with `place` as scratch.
+pub fn busybox_archive(place: &Path) -> Result<Vec<u8>> {
+    let rootfs = busybox(place)?;
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", &rootfs)?;
+    Ok(archive.into_inner()?)
 }
 
 /// One container and its supervisor.
