@@ -25,6 +25,7 @@ use link::{Link, unexpected};
 mod fsd;
 mod link;
 mod qemu;
+mod ticks;
 mod translate;
 
 /// How long a guest may take to boot: hardware, emulation.
@@ -58,12 +59,13 @@ impl MicrovmSandbox {
         directory: &Path,
         limit: Duration,
     ) -> Result<Self, Failure> {
+        let clock = ticks::Reading::take();
         let (wire, theirs) = socket_pair()?;
         let flags = rustix::fs::OFlags::NONBLOCK;
         rustix::fs::fcntl_setfl(&wire, flags).map_err(internal)?;
         let link = Link::new(wire)?;
         let (share, device) = fsd::Share::serve(&shape.fsd_program, directory)?;
-        let monitor = qemu::Monitor::start(shape, theirs, device)?;
+        let monitor = qemu::Monitor::start(shape, theirs, device, clock)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(internal)?;
         for fd in [monitor.ended(), monitor.console(), link.signal()] {
             let data = epoll::EventData::new_u64(fd.as_raw_fd() as u64);

@@ -14,6 +14,7 @@ use caisson_protocol::task::Failure;
 use rustix::pipe::PipeFlags;
 
 use super::at;
+use super::ticks::Reading;
 use crate::failure::internal;
 
 /// Most of the console that is kept, bytes: the guest can write without end.
@@ -32,7 +33,12 @@ pub struct Monitor {
 
 impl Monitor {
     /// Starts QEMU with `agent` behind the virtio-serial port and `device` as virtio-fs back end.
-    pub fn start(shape: &Microvm, agent: OwnedFd, device: OwnedFd) -> Result<Self, Failure> {
+    pub fn start(
+        shape: &Microvm,
+        agent: OwnedFd,
+        device: OwnedFd,
+        clock: Reading,
+    ) -> Result<Self, Failure> {
         let open = |path: &PathBuf| File::open(path).map_err(|e| at(path.display(), e));
         let kernel: OwnedFd = open(&shape.kernel)?.into();
         let initramfs: OwnedFd = open(&shape.initramfs)?.into();
@@ -44,9 +50,10 @@ impl Monitor {
         let inherited: Vec<&OwnedFd> =
             [&agent, &device, &kernel, &initramfs].into_iter().chain(&tap).collect();
         let numbers: Vec<RawFd> = inherited.iter().map(|fd| fd.as_raw_fd()).collect();
+        let ticks = (shape.accelerator == Accelerator::Emulation).then(|| clock.frequency());
         let mut command = Command::new(&shape.qemu);
         command
-            .args(arguments(shape, &numbers))
+            .args(arguments(shape, &numbers, ticks))
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::from(output))
@@ -183,8 +190,14 @@ fn kvm_device(shape: &Microvm) -> Result<Option<u64>, Failure> {
     Ok(Some(stat.st_rdev))
 }
 
+/// The kernel's command line. `ticks` is the frequency of an emulated time stamp counter, kHz.
+fn kernel_arguments(ticks: Option<u64>) -> String {
+    let counter = ticks.map(|khz| format!(" tsc_early_khz={khz}")).unwrap_or_default();
+    format!("console=ttyS0 quiet panic=-1 reboot=t tsc=reliable{counter}")
+}
+
 /// QEMU's command line. `fds` are agent, file system, kernel, initramfs and perhaps the tap.
-fn arguments(shape: &Microvm, fds: &[RawFd]) -> Vec<String> {
+fn arguments(shape: &Microvm, fds: &[RawFd], ticks: Option<u64>) -> Vec<String> {
     let (accelerator, cpu) = match shape.accelerator {
         Accelerator::Kvm => ("kvm".to_string(), "host"),
         Accelerator::Emulation => (format!("tcg,thread=multi,tb-size={CODE_CACHE}"), "max"),
@@ -200,7 +213,7 @@ fn arguments(shape: &Microvm, fds: &[RawFd]) -> Vec<String> {
     add("object", format!("memory-backend-memfd,id=memory,size={memory}M,share=on"));
     add("kernel", format!("/proc/self/fd/{}", fds[2]));
     add("initrd", format!("/proc/self/fd/{}", fds[3]));
-    add("append", "console=ttyS0 quiet panic=-1 reboot=t tsc=reliable".into());
+    add("append", kernel_arguments(ticks));
     add("serial", "stdio".into());
     add("chardev", format!("socket,id=agent,fd={}", fds[0]));
     add("device", "virtio-serial-device,max_ports=2".into());
@@ -262,9 +275,12 @@ mod tests {
             template_directory: None,
             cgroup: "caisson/vm".into(),
         };
-        let text = arguments(&shape, &[10, 11, 12, 13]).join(" ");
+        let text = arguments(&shape, &[10, 11, 12, 13], Some(2_600_000)).join(" ");
+        assert!(text.contains(" tsc_early_khz=2600000 "));
         assert!(text.contains("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny"));
         assert!(text.contains("-nodefaults") && !text.contains("-netdev"));
-        assert!(arguments(&shape, &[10, 11, 12, 13, 14]).join(" ").contains("tap,id=net,fd=14"));
+        assert!(
+            arguments(&shape, &[10, 11, 12, 13, 14], None).join(" ").contains("tap,id=net,fd=14")
+        );
     }
 }
