@@ -97,6 +97,12 @@ impl From<caisson_net::Error> for Error {
     }
 }
 
+impl From<caisson_api::filters::Invalid> for Error {
+    fn from(error: caisson_api::filters::Invalid) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let kind = match failure.kind {

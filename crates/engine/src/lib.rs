@@ -7,8 +7,13 @@
 mod containers;
 mod error;
 mod events;
+mod inspect;
+mod list;
 mod record;
 mod settings;
+mod size;
+mod system;
+mod volume;
 
 use std::sync::Arc;
 
@@ -17,6 +22,7 @@ use caisson_image::Store;
 pub use caisson_api::wire;
 pub use error::{Error, Kind, Result};
 pub use events::{Event, Events};
+pub use list::ListOptions;
 pub use record::{Record, RuntimeType, Status};
 pub use settings::Settings;
 
