@@ -76,28 +76,30 @@ impl Call {
 
     /// The bytes of a JSON body, not too many of them.
     pub async fn json_bytes(&mut self) -> Result<Bytes> {
-        let read = Limited::new(&mut self.body, JSON_LIMIT).collect().await;
-        let bytes = read.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                let limit = JSON_LIMIT >> 20;
-                let message =
-                    format!("request body too large: a JSON body has at most {limit} MiB");
-                Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-            } else {
-                Failure::invalid(format!("read the request's body: {error}"))
-            }
-        })?;
-        let bytes = bytes.to_bytes();
-        let content_type = self.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or(""));
-        let essence = content_type.map(|text| text.split(';').next().unwrap_or("").trim());
-        match essence {
-            Some(other) if !bytes.is_empty() && !other.eq_ignore_ascii_case("application/json") => {
-                Err(Failure::invalid(format!(
-                    "unsupported Content-Type header ({other}): must be 'application/json'"
-                )))
-            }
-            _ => Ok(bytes),
+        json_bytes(&self.headers, &mut self.body).await
+    }
+}
+
+async fn json_bytes(headers: &HeaderMap, body: &mut Upload) -> Result<Bytes> {
+    let bytes = Limited::new(body, JSON_LIMIT).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let limit = JSON_LIMIT >> 20;
+            let message = format!("request body too large: a JSON body has at most {limit} MiB");
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        } else {
+            Failure::invalid(format!("read the request's body: {error}"))
         }
+    })?;
+    let bytes = bytes.to_bytes();
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or(""));
+    let essence = content_type.map(|text| text.split(';').next().unwrap_or("").trim());
+    match essence {
+        Some(other) if !bytes.is_empty() && !other.eq_ignore_ascii_case("application/json") => {
+            Err(Failure::invalid(format!(
+                "unsupported Content-Type header ({other}): must be 'application/json'"
+            )))
+        }
+        _ => Ok(bytes),
     }
 }
 
@@ -105,4 +107,40 @@ impl Call {
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes)
         .map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::{answer_of, client};
+
+    /// The answer to a body that a handler reads as JSON.
+    async fn answer(content_type: &str, body: &[u8]) -> String {
+        let (mut client, _) = client(|request| async {
+            let (parts, mut body) = request.into_parts();
+            match json_bytes(&parts.headers, &mut body)
+                .await
+                .and_then(|bytes| parse::<serde_json::Value>(&bytes))
+            {
+                Ok(_) => crate::reply::empty(StatusCode::OK),
+                Err(failure) => failure.into(),
+            }
+        });
+        let head = format!(
+            "POST /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        answer_of(&mut client, &[head.as_bytes(), body].concat()).await
+    }
+
+    #[tokio::test]
+    async fn json_is_bounded_and_says_what_it_is() {
+        assert!(answer("application/json; charset=utf-8", b"{}").await.starts_with("HTTP/1.1 200"));
+        let text = answer("text/plain", b"{}").await;
+        assert!(text.contains("unsupported Content-Type header (text/plain)"), "{text}");
+        let text = answer("application/json", b"{\"a\":").await;
+        assert!(text.starts_with("HTTP/1.1 400") && text.contains("invalid JSON: EOF"), "{text}");
+        let text = answer("application/json", &vec![b' '; JSON_LIMIT + 1]).await;
+        assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    }
 }

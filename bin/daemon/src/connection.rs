@@ -78,4 +78,4 @@ async fn leave(
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

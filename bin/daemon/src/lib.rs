@@ -61,16 +61,10 @@ pub async fn run(options: Options) -> Result<()> {
         Listeners::open(&options.hosts, options.group.as_deref(), options.insecure_loopback)?;
     let engine = Engine::open(options.settings).await.context("open the engine")?;
 
-    let (closing, requests, connections) =
-        (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+    let (closing, requests) = (CancellationToken::new(), TaskTracker::new());
     let handler = handler(Shared { engine, detach_keys: DetachKeys::default() }, requests.clone());
     for listener in listeners.open {
-        tokio::spawn(listen::serve(
-            listener,
-            handler.clone(),
-            connections.clone(),
-            closing.clone(),
-        ));
+        tokio::spawn(listen::serve(listener, handler.clone(), closing.clone()));
     }
     tracing::info!("API listens on {}", options.hosts.join(" and "));
     systemd::notify("READY=1");

@@ -13,7 +13,6 @@ use rustix::process::umask;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, Handler};
 use crate::stream::Stream;
@@ -176,12 +175,7 @@ impl Listener {
 }
 
 /// Serves one listener until `closing`.
-pub async fn serve(
-    listener: Listener,
-    handler: Handler,
-    connections: TaskTracker,
-    closing: CancellationToken,
-) {
+pub async fn serve(listener: Listener, handler: Handler, closing: CancellationToken) {
     let ended = Arc::new(Notify::new());
     loop {
         let accepted = tokio::select! {
@@ -191,7 +185,7 @@ pub async fn serve(
         match accepted {
             Ok(stream) => {
                 let (handler, closing, ended) = (handler.clone(), closing.clone(), ended.clone());
-                connections.spawn(async move {
+                tokio::spawn(async move {
                     connection::serve(stream, handler, closing).await;
                     ended.notify_waiters();
                 });

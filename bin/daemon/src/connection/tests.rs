@@ -18,7 +18,7 @@ use crate::reply::{self, Failure};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A client's end of a connection that `handler` serves.
-fn client<F>(
+pub fn client<F>(
     handler: impl Fn(Request<Upload>) -> F + Send + Sync + 'static,
 ) -> (UnixStream, tokio::task::JoinHandle<()>)
 where
@@ -27,6 +27,13 @@ where
     let (client, server) = UnixStream::pair().unwrap();
     let handler: Handler = Arc::new(move |request| handler(request).boxed());
     (client, tokio::spawn(serve(Stream::Unix(server), handler, CancellationToken::new())))
+}
+
+/// All that comes back for these bytes.
+pub async fn answer_of(client: &mut UnixStream, request: &[u8]) -> String {
+    // A server that has read enough may close before it has read all.
+    let _ = client.write_all(request).await;
+    read_all(client).await
 }
 
 async fn read_all(client: &mut UnixStream) -> String {
