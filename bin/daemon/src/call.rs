@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::pending::Engine;
 use bytes::Bytes;
 use caisson_api::filters::Filters;
+use caisson_engine::Engine;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, StatusCode};

@@ -11,7 +11,7 @@ mod hijack;
 mod hold;
 mod listen;
 mod options;
-mod pending;
+
 mod query;
 mod reply;
 mod route;
@@ -30,11 +30,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use caisson_engine::Engine;
 use call::{DetachKeys, Shared};
 use connection::Handler;
 use listen::Listeners;
 pub use options::{Flags, Options, settle};
-use pending::Engine;
 use reply::{Failure, Reply};
 
 /// How long requests under way may take when the daemon is told to end.

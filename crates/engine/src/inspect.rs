@@ -7,7 +7,6 @@
 mod template;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 
 use caisson_api::time::rfc3339;
 use serde_json::{Map, Value, json};
@@ -191,17 +190,6 @@ impl Engine {
             shown.mac_address = Some(mac_text(endpoint.mac));
         }
         shown
-    }
-
-    /// The gateway and the prefix length of the network that has this address.
-    fn subnet(&self, _network: &str, address: Ipv4Addr) -> (Ipv4Addr, u8) {
-        let [a, b, ..] = address.octets();
-        (Ipv4Addr::new(a, b, 0, 1), 16)
-    }
-
-    /// The ids of a container's execs that are under way.
-    fn exec_ids(&self, _id: &str) -> Option<Vec<String>> {
-        None
     }
 }
 

@@ -4,27 +4,59 @@
 //! supervisor, and the engine never asks how that one runs them. It owns the records below the data root,
 //! the root file systems' mounts, the networks, and the connections to supervisors. It never speaks HTTP.
 
+// Until every part has its user.
+#![allow(dead_code)]
+
+mod attach;
 mod containers;
+mod create;
 mod error;
 mod events;
+mod exec;
+mod exit;
+mod files;
+mod image;
 mod inspect;
+mod kill;
 mod list;
+mod logs;
+mod mount;
+mod network;
+mod open;
 mod record;
+mod remove;
+mod set_type;
 mod settings;
 mod size;
+mod spec;
+mod standby;
+mod start;
+mod stats;
+mod stop;
+mod supervisor;
 mod system;
+mod top;
+mod update;
 mod volume;
+mod wait;
 
 use std::sync::Arc;
 
 use caisson_image::Store;
 
+pub use attach::{AttachOptions, Attached, Pending};
 pub use caisson_api::wire;
 pub use error::{Error, Kind, Result};
 pub use events::{Event, Events};
+pub use exec::ExecStart;
+pub use files::{CommitOptions, PathStat, PutOptions};
+pub use image::LoadMessage;
 pub use list::ListOptions;
+pub use logs::{LogOptions, LogStream, Logs};
 pub use record::{Record, RuntimeType, Status};
+pub use remove::RemoveOptions;
 pub use settings::Settings;
+pub use wait::{Wait, WaitCondition};
 
 pub(crate) use containers::{Container, Containers};
 
@@ -37,6 +69,15 @@ pub(crate) struct Inner {
     pub images: Store,
     pub events: Events,
     pub containers: Containers,
+    pub networks: network::Networks,
+    pub host: system::Host,
+    pub execs: exec::Execs,
+    pub standby: standby::Standby,
+}
+
+/// What is not there yet.
+pub(crate) fn pending<T>() -> Result<T> {
+    Err(Error::new(Kind::Unsupported, "this is not supported yet"))
 }
 
 impl Engine {

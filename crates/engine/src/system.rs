@@ -1,21 +1,48 @@
 //! What the engine says of itself and its host.
 
+use caisson_api::filters::Filters;
+use caisson_protocol::supervisor::Accelerator;
 use serde_json::{Value, json};
 
-use crate::Engine;
+use crate::{Engine, Result, pending, wire};
+
+/// What this host can do, found out when the engine is opened.
+#[derive(Default)]
+pub(crate) struct Host;
 
 impl Engine {
-    /// What runs hyperv containers: `kvm` or `emulation`.
-    fn accelerator(&self) -> &'static str {
-        "emulation"
+    /// Finds out, or reads what was found out before.
+    pub(crate) async fn host_open(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What runs hyperv containers, once that is known.
+    pub(crate) async fn accelerator(&self) -> Accelerator {
+        Accelerator::Emulation
     }
 
     /// What a hyperv container is kept in, told by `inspect`.
     pub(crate) fn sandbox_shown(&self) -> Value {
-        let boundary = match self.accelerator() {
-            "kvm" => "a microVM on hardware virtualisation: a security boundary",
-            _ => "emulated: not a security boundary",
-        };
-        json!({"Monitor": "qemu", "Accelerator": self.accelerator(), "Boundary": boundary})
+        json!({"Monitor": "qemu", "Accelerator": "emulation", "Boundary": "emulated: not a security boundary"})
+    }
+
+    pub async fn info(&self) -> Result<wire::SystemInfo> {
+        pending()
+    }
+
+    pub async fn version(&self) -> Result<wire::SystemVersion> {
+        pending()
+    }
+
+    pub async fn disk_usage(&self) -> Result<wire::SystemDataUsageResponse> {
+        pending()
+    }
+
+    pub async fn containers_prune(
+        &self,
+        filters: &Filters,
+    ) -> Result<wire::ContainerPruneResponse> {
+        let _ = filters;
+        pending()
     }
 }

@@ -65,7 +65,7 @@ pub struct Events(Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>
 
 impl Events {
     /// The next one.
-    pub fn next(&mut self) -> Result<EventMessage> {
+    pub fn take(&mut self) -> Result<EventMessage> {
         bounded("wait for an event", async {
             self.0.next().await.context("the events ended")?.map_err(fail)
         })
@@ -75,7 +75,7 @@ impl Events {
     pub fn until(&mut self, action: &str) -> Result<EventMessage> {
         let mut seen = Vec::new();
         loop {
-            let event = self.next().with_context(|| format!("waiting for {action}: {seen:?}"))?;
+            let event = self.take().with_context(|| format!("waiting for {action}: {seen:?}"))?;
             let found = event.action.clone().unwrap_or_default();
             if found == action {
                 return Ok(event);

@@ -4,9 +4,9 @@ use base64::Engine as _;
 use hyper::StatusCode;
 
 use crate::call::Call;
-use crate::pending::{PathStat, PutOptions};
 use crate::reply::{self, Failure, Reply, Result};
 use crate::transfer;
+use caisson_engine::{PathStat, PutOptions};
 
 const TAR: &str = "application/x-tar";
 const STAT: &str = "x-docker-container-path-stat";

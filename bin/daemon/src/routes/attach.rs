@@ -5,8 +5,8 @@ use std::io;
 use crate::call::Call;
 use crate::detach::{self, Watcher};
 use crate::hijack::{self, End, Input, Raw, Takeover};
-use crate::pending::{AttachOptions, Attached, Engine};
 use crate::reply::{Failure, Reply, Result};
+use caisson_engine::{AttachOptions, Attached, Engine};
 
 pub async fn attach(call: Call, name: &str) -> Result<Reply> {
     let query = &call.query;
@@ -47,7 +47,7 @@ async fn carry(
         Some(Ok(None)) => hijack::finish(raw).await,
         Some(Ok(Some(process))) => {
             if hijack::tunnel(raw, process, input).await? == End::Detached {
-                tell_detached(&engine, &name).await;
+                engine.detached(&name);
             }
             Ok(())
         }
@@ -56,17 +56,6 @@ async fn carry(
             hijack::finish(raw).await
         }
     }
-}
-
-async fn tell_detached(engine: &Engine, name: &str) {
-    let Ok(container) = engine.inspect(name, false).await else { return };
-    let config = container.config.unwrap_or_default();
-    let mut attributes = config.labels.unwrap_or_default();
-    attributes.insert("image".into(), config.image.unwrap_or_default());
-    let name = container.name.unwrap_or_default();
-    attributes.insert("name".into(), name.trim_start_matches('/').into());
-    let kind = caisson_engine::wire::EventMessageTypeEnum::CONTAINER;
-    engine.events().tell(kind, "detach", &container.id.unwrap_or_default(), attributes);
 }
 
 pub fn web_socket() -> Result<Reply> {

@@ -4,9 +4,9 @@ use caisson_engine::wire;
 use hyper::StatusCode;
 
 use crate::call::Call;
-use crate::pending::CommitOptions;
 use crate::reply::{self, Failure, Reply, Result};
 use crate::routes::registry::with_tag;
+use caisson_engine::CommitOptions;
 
 pub async fn commit(mut call: Call) -> Result<Reply> {
     let config: Option<wire::ContainerConfig> = call.json_or_default().await?;

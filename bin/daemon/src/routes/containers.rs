@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::hijack;
-use crate::pending::{ListOptions, LogOptions};
 use crate::reply::{self, Failure, Reply, Result};
+use caisson_engine::{ListOptions, LogOptions};
 
 pub async fn list(call: Call) -> Result<Reply> {
     let limit = call.query.number::<i64>("limit")?;
     let options = ListOptions {
         all: call.query.flag("all"),
-        limit: limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0),
+        limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
         size: call.query.flag("size"),
         filters: call.filters()?,
     };
@@ -101,10 +101,12 @@ pub async fn logs(call: Call, name: &str) -> Result<Reply> {
     if !options.stdout && !options.stderr {
         return Err(Failure::invalid("Bad parameters: you must choose at least one stream"));
     }
-    let config = call.engine().inspect(name, false).await?.config.unwrap_or_default();
-    let content_type = hijack::content_type(config.tty == Some(true), call.version);
     let logs = call.engine().logs(name, options).await?;
-    Ok(reply::stream(content_type, logs.map_err(|error| std::io::Error::other(error.message))))
+    let content_type = hijack::content_type(logs.tty, call.version);
+    Ok(reply::stream(
+        content_type,
+        logs.stream.map_err(|error| std::io::Error::other(error.message)),
+    ))
 }
 
 /// Reads a create's body; for tests of what clients send.

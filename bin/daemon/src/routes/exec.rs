@@ -9,9 +9,9 @@ use tokio::io::AsyncWriteExt;
 use crate::call::Call;
 use crate::detach::{self, Watcher};
 use crate::hijack::{self, Input, Raw, Takeover};
-use crate::pending::{Engine, ExecStart};
 use crate::reply::{self, Failure, Reply, Result};
 use crate::routes::lifecycle::size;
+use caisson_engine::{Engine, ExecStart};
 
 pub async fn create(mut call: Call, name: &str) -> Result<Reply> {
     let config: wire::ExecConfig = call.json().await?;

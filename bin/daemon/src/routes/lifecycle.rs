@@ -7,9 +7,9 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use crate::call::{self, Call};
-use crate::pending::{RemoveOptions, WaitCondition};
 use crate::query::Query;
 use crate::reply::{self, Failure, Reply, Result};
+use caisson_engine::{RemoveOptions, WaitCondition};
 
 pub async fn start(call: Call, name: &str) -> Result<Reply> {
     if call.query.get("checkpoint").is_some() {

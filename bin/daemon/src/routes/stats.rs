@@ -8,8 +8,8 @@ use futures_util::stream;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::call::Call;
-use crate::pending::Engine;
 use crate::reply::{self, Reply, Result};
+use caisson_engine::Engine;
 
 /// As often as Docker samples.
 const PERIOD: Duration = Duration::from_secs(1);

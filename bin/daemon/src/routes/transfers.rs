@@ -31,7 +31,7 @@ pub async fn load(call: Call) -> Result<Reply> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let messages = sender.clone();
     let work = async move {
-        let progress = move |message: crate::pending::LoadMessage| {
+        let progress = move |message: caisson_engine::LoadMessage| {
             let _ = (quiet, messages.send(reply::line(&message)));
         };
         engine.image_load(input, progress).await

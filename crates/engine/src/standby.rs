@@ -1,0 +1,4 @@
+//! Supervisors that wait for a container.
+
+#[derive(Default)]
+pub(crate) struct Standby;
