@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use caisson_api::wire;
 use tokio::sync::broadcast;
 
+use crate::{Engine, Record};
+
 /// As many as Docker keeps.
 const KEPT: usize = 256;
 /// How far a listener may be behind before it loses events.
@@ -66,5 +68,18 @@ impl Events {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Tells that `action` was done to a container, with Docker's attributes and these.
+    pub(crate) fn tell_container(&self, record: &Record, action: &str, more: &[(&str, &str)]) {
+        let mut attributes = record.config.labels.clone().unwrap_or_default();
+        let image = record.config.image.clone().unwrap_or_default();
+        attributes.insert("image".into(), image);
+        attributes.insert("name".into(), record.name.clone());
+        attributes.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        let kind = wire::EventMessageTypeEnum::CONTAINER;
+        self.0.events.tell(kind, action, &record.id, attributes);
     }
 }

@@ -154,7 +154,7 @@ fn state(record: &Record) -> wire::ContainerSummaryStateEnum {
         Status::Running if record.state.paused => State::PAUSED,
         Status::Running => State::RUNNING,
         Status::Restarting => State::RESTARTING,
-        Status::Removing => State::REMOVING,
+        Status::Removing | Status::Removed => State::REMOVING,
         Status::Exited => State::EXITED,
         Status::Dead => State::DEAD,
     }
@@ -174,7 +174,7 @@ pub(crate) fn status(record: &Record, now: i64) -> String {
         Status::Restarting => {
             format!("Restarting ({}) {} ago", state.exit_code, since(state.finished))
         }
-        Status::Removing => "Removal In Progress".into(),
+        Status::Removing | Status::Removed => "Removal In Progress".into(),
         Status::Dead => "Dead".into(),
         Status::Created | Status::Starting => "Created".into(),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished)),

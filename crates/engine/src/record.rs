@@ -127,6 +127,13 @@ pub struct State {
     pub started: i64,
     pub finished: i64,
     pub restart_count: i64,
+    /// How often it has ended, starts that failed included.
+    pub exits: u64,
+    /// The exit code of the last of those: `exit_code` is 0 again while it runs.
+    pub last_exit: i32,
+    /// The `exits` that have been told as events: who stopped it goes on only then.
+    #[serde(skip)]
+    pub told_exits: u64,
     /// Stopped by a user: `unless-stopped` leaves it alone.
     pub stopped_by_user: bool,
     /// The directory name of its supervisor below the exec root, while it has one.
@@ -158,6 +165,8 @@ pub enum Status {
     Removing,
     Exited,
     Dead,
+    /// Gone: only those who hold it still see this, in memory.
+    Removed,
 }
 
 impl Record {
@@ -182,7 +191,7 @@ impl Record {
             Status::Running if self.state.paused => "paused",
             Status::Running => "running",
             Status::Restarting => "restarting",
-            Status::Removing => "removing",
+            Status::Removing | Status::Removed => "removing",
             Status::Exited => "exited",
             Status::Dead => "dead",
         }
@@ -202,6 +211,11 @@ impl Places {
 
     pub fn record(&self) -> PathBuf {
         self.directory.join("config.json")
+    }
+
+    /// How it is, written with every change of that.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state.json")
     }
 
     pub fn log(&self, id: &str) -> PathBuf {

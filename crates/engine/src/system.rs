@@ -21,6 +21,11 @@ impl Engine {
         Accelerator::Emulation
     }
 
+    /// What runs hyperv containers, or why nothing can.
+    pub(crate) async fn hyperv_ready(&self) -> Result<Accelerator> {
+        Ok(self.accelerator().await)
+    }
+
     /// What a hyperv container is kept in, told by `inspect`.
     pub(crate) fn sandbox_shown(&self) -> Value {
         json!({"Monitor": "qemu", "Accelerator": "emulation", "Boundary": "emulated: not a security boundary"})

@@ -1,6 +1,9 @@
 //! Waiting for a container's end.
 
-use crate::{Engine, Result, pending, wire};
+use std::sync::Arc;
+
+use crate::record::{Record, Status};
+use crate::{Container, Engine, Result, wire};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitCondition {
@@ -9,17 +12,47 @@ pub enum WaitCondition {
     Removed,
 }
 
-pub struct Wait;
+/// Registered: what happens from now on counts.
+pub struct Wait {
+    container: Arc<Container>,
+    condition: WaitCondition,
+    /// Ends seen before.
+    exits: u64,
+}
 
 impl Wait {
+    /// Waits until the condition holds.
     pub async fn result(self) -> wire::ContainerWaitResponse {
-        wire::ContainerWaitResponse::default()
+        let Wait { container, condition, exits } = self;
+        let ended = |record: &Record| record.state.exits > exits || removed(record);
+        let record = match condition {
+            WaitCondition::NotRunning => {
+                container.until(|record| !up(record) || ended(record)).await
+            }
+            WaitCondition::NextExit => container.until(ended).await,
+            WaitCondition::Removed => container.until(removed).await,
+        };
+        let state = record.state;
+        let code = if state.exits > exits { state.last_exit } else { state.exit_code };
+        let error = Some(state.error).filter(|error| !error.is_empty());
+        let error = error.map(|message| wire::ContainerWaitExitError { message: Some(message) });
+        wire::ContainerWaitResponse { status_code: i64::from(code), error }
     }
 }
 
+fn up(record: &Record) -> bool {
+    matches!(record.state.status, Status::Running | Status::Restarting)
+}
+
+fn removed(record: &Record) -> bool {
+    record.state.status == Status::Removed
+}
+
 impl Engine {
+    /// Registers who waits.
     pub async fn wait(&self, name: &str, condition: WaitCondition) -> Result<Wait> {
-        let _ = (name, condition);
-        pending()
+        let container = self.0.containers.get(name)?;
+        let exits = container.look(|record| record.state.exits);
+        Ok(Wait { container, condition, exits })
     }
 }
