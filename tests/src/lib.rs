@@ -162,7 +162,6 @@ impl Container {
             log: Log::JsonFile { path: self.directory.join("log"), max_size: 0, max_files: 1 },
             exit_file: self.directory.join("exit.json"),
             interfaces: self.interfaces.clone(),
-            monitor_limits: None,
             published: Vec::new(),
         };
         match self.ask(&Request::Start(Box::new(start)))? {

@@ -31,7 +31,6 @@ fn start(bench: &Bench, script: &str, published: Vec<(&str, OwnedFd, SocketAddr)
         log: Log::None,
         exit_file: bench.path().join("exit.json"),
         interfaces: Vec::new(),
-        monitor_limits: None,
         published: names.collect(),
     };
     let message = frame::encode_message(&Request::Start(Box::new(start))).unwrap();

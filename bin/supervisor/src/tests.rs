@@ -108,7 +108,6 @@ impl Bench {
             log: Log::JsonFile { path: self.path().join("log"), max_size: 0, max_files: 1 },
             exit_file: self.path().join("exit.json"),
             interfaces: Vec::new(),
-            monitor_limits: None,
             published: Vec::new(),
         };
         change(&mut start);

@@ -186,7 +186,6 @@ impl Engine {
                 log: log(&record, subject.places.log(&record.id)),
                 exit_file,
                 interfaces: connected.interfaces,
-                monitor_limits: None,
                 published,
             })
         })

@@ -125,8 +125,6 @@ pub struct Start {
     /// hyperv: how the guest's interfaces are set up. Empty: loopback only. Ignored for process,
     /// whose network namespace is in the spec.
     pub interfaces: Vec<crate::agent::Interface>,
-    /// hyperv: limits of the machine monitor's own cgroup, the stated overhead included.
-    pub monitor_limits: Option<Box<oci::LinuxResources>>,
     /// Listening sockets that reserve published ports are passed with this request by SCM_RIGHTS, this
     /// many; the supervisor holds them until the container ends and forwards what they accept.
     pub published: Vec<Published>,

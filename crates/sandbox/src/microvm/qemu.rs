@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use caisson_bundle::oci;
 use caisson_launch::cgroup::Cgroup;
 use caisson_protocol::agent::{PORT, SHARE_TAG};
 use caisson_protocol::supervisor::{Accelerator, Microvm};
@@ -21,6 +22,10 @@ use crate::failure::internal;
 const CONSOLE: usize = 16 << 10;
 /// Most memory for translated code under emulation, MiB.
 const CODE_CACHE: u32 = 64;
+/// QEMU's own memory at most, MiB.
+const OVERHEAD: u32 = 256;
+/// QEMU's threads beside the vCPUs' at most.
+const THREADS: u32 = 64;
 
 /// A running machine monitor.
 pub struct Monitor {
@@ -47,6 +52,7 @@ impl Monitor {
         rustix::fs::fcntl_setfl(&console, rustix::fs::OFlags::NONBLOCK).map_err(internal)?;
         let errors = output.try_clone().map_err(internal)?;
         let cgroup = Cgroup::create(&shape.cgroup).map_err(caisson_launch::Error::into_failure)?;
+        cgroup.apply(&limits(shape)).map_err(caisson_launch::Error::into_failure)?;
         let inherited: Vec<&OwnedFd> =
             [&agent, &device, &kernel, &initramfs].into_iter().chain(&tap).collect();
         let numbers: Vec<RawFd> = inherited.iter().map(|fd| fd.as_raw_fd()).collect();
@@ -125,6 +131,22 @@ impl Monitor {
             eprintln!("clean-up of the machine monitor: {}", error.into_failure().message);
         }
     }
+}
+
+/// What the monitor may use at most, whatever the guest makes it do: the guest's memory and CPUs and what
+/// QEMU needs beside them. The container's own limits are applied in the guest.
+fn limits(shape: &Microvm) -> oci::LinuxResources {
+    let mut memory = oci::LinuxMemory::default();
+    memory.set_limit(Some(i64::from(shape.memory_mib + CODE_CACHE + OVERHEAD) << 20));
+    let mut cpu = oci::LinuxCpu::default();
+    let period = 100_000;
+    // A quarter of a CPU for devices.
+    cpu.set_period(Some(period)).set_quota(Some((period * u64::from(shape.vcpus) * 5 / 4) as i64));
+    let mut pids = oci::LinuxPids::default();
+    pids.set_limit(i64::from(shape.vcpus + THREADS));
+    let mut resources = oci::LinuxResources::default();
+    resources.set_memory(Some(memory)).set_cpu(Some(cpu)).set_pids(Some(pids));
+    resources
 }
 
 /// What the child does between fork and exec. Order matters: the death signal is cleared by a change
@@ -278,6 +300,9 @@ mod tests {
         let text = arguments(&shape, &[10, 11, 12, 13], Some(2_600_000)).join(" ");
         assert!(text.contains(" tsc_early_khz=2600000 "));
         assert!(text.contains("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny"));
+        let limits = limits(&shape);
+        assert_eq!(limits.memory().and_then(|m| m.limit()), Some((256 + 64 + 256) << 20));
+        assert_eq!(limits.cpu().as_ref().and_then(|cpu| cpu.quota()), Some(125_000));
         assert!(text.contains("-nodefaults") && !text.contains("-netdev"));
         assert!(
             arguments(&shape, &[10, 11, 12, 13, 14], None).join(" ").contains("tap,id=net,fd=14")
