@@ -45,35 +45,53 @@ pub fn root(directory: &Path, flag: &str) -> Result<Root> {
     Ok(Root(file))
 }
 
-/// A file with this process's id, removed with this value.
+/// A file with this process's id, removed with this value. Its lock tells whether that process lives: a number
+/// may be another program's by now.
 #[derive(Debug)]
-pub struct Pidfile(PathBuf);
+pub struct Pidfile {
+    path: PathBuf,
+    #[expect(dead_code, reason = "the lock lasts as long as the file is open")]
+    file: File,
+}
 
-/// Writes a pidfile, unless one of a process that lives is there.
+/// Writes a pidfile, unless one of a daemon that lives is there.
 pub fn pidfile(path: &Path) -> Result<Pidfile> {
-    let known = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if let Some(known) = known
-        && known != std::process::id() as i32
-        && Path::new(&format!("/proc/{known}")).exists()
-    {
-        bail!(
-            "process with PID {known} is still running: stop it, or remove {} if that is another program",
-            path.display()
-        );
-    }
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("make the directory {}", directory.display()))?;
     }
-    std::fs::write(path, format!("{}\n", std::process::id()))
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut owner = String::new();
+            // The number only helps to find it.
+            let _ = file.read_to_string(&mut owner);
+            bail!(
+                "process with PID {} is still running: stop it, or give this daemon a --pidfile of its own instead of {}",
+                owner.trim(),
+                path.display()
+            );
+        }
+        Err(error) => return Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("write {}", path.display()))?;
-    Ok(Pidfile(path.into()))
+    Ok(Pidfile { path: path.into(), file })
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!("remove {}: {error}", self.0.display());
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!("remove {}: {error}", self.path.display());
         }
     }
 }
@@ -94,16 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pidfile_of_a_dead_process_is_replaced() {
+    fn a_pidfile_is_one_daemons_while_it_lives() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/pid");
+        let own = std::process::id().to_string();
         let mine = pidfile(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), std::process::id().to_string());
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), own);
+        let text = pidfile(&path).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("process with PID {own} is still running")), "{text}");
         drop(mine);
         assert!(!path.exists());
+        // What a crash left says nothing, whoever has that number now.
         std::fs::write(&path, "1\n").unwrap();
-        assert!(pidfile(&path).unwrap_err().to_string().contains("PID 1 is still running"));
-        std::fs::write(&path, "2147483647\n").unwrap();
         pidfile(&path).unwrap();
     }
 }

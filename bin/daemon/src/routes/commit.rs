@@ -22,5 +22,5 @@ pub async fn commit(mut call: Call) -> Result<Reply> {
         pause: query.flag_or("pause", true),
     };
     let id = call.engine().commit(container, options, config).await?;
-    reply::json_with(StatusCode::CREATED, &wire::IdResponse { id })
+    reply::json_with(StatusCode::CREATED, &serde_json::json!({ "Id": id }))
 }

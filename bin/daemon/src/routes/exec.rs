@@ -24,7 +24,7 @@ pub async fn create(mut call: Call, name: &str) -> Result<Reply> {
     if let Some(keys) = keys {
         call.shared.detach_keys.keep(&id, keys);
     }
-    reply::json_with(StatusCode::CREATED, &wire::IdResponse { id })
+    reply::json_with(StatusCode::CREATED, &serde_json::json!({ "Id": id }))
 }
 
 pub async fn inspect(call: Call, id: &str) -> Result<Reply> {
