@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 use bollard::models::{
-    ContainerCreateBody, EndpointSettings, ExecConfig, HostConfig, HostConfigIsolationEnum,
-    NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, ExecConfig, HostConfig,
+    HostConfigIsolationEnum, HostConfigLogConfig, NetworkingConfig, PortBinding, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 
 /// A published port; a host port of 0 is one that the engine chooses.
@@ -37,10 +38,15 @@ pub struct Spec {
     pub binds: Vec<String>,
     /// Paths of anonymous volumes.
     pub volumes: Vec<String>,
+    /// Containers whose volumes and binds it has too.
+    pub volumes_from: Vec<String>,
+    /// `PATH[:OPTIONS]`.
     pub tmpfs: Vec<String>,
     pub read_only: bool,
     pub ports: Vec<Port>,
     pub network: String,
+    /// Its address in a network of one's own.
+    pub ip: String,
     pub init: bool,
     pub auto_remove: bool,
     pub privileged: bool,
@@ -56,6 +62,8 @@ pub struct Spec {
     pub restart: String,
     pub stop_signal: String,
     pub stop_timeout: Option<i64>,
+    /// Options of the json-file log, such as `max-size` and `10k`.
+    pub log: Vec<(String, String)>,
 }
 
 /// A process to run in a container.
@@ -164,7 +172,13 @@ impl Spec {
 
     fn networking(&self) -> Option<NetworkingConfig> {
         let own = !matches!(self.network.as_str(), "" | "none" | "host" | "bridge" | "default");
-        let endpoints = HashMap::from([(self.network.clone(), EndpointSettings::default())]);
+        let address =
+            EndpointIpamConfig { ipv4_address: given(&self.ip), ..EndpointIpamConfig::default() };
+        let endpoint = EndpointSettings {
+            ipam_config: given(&self.ip).map(|_| address),
+            ..EndpointSettings::default()
+        };
+        let endpoints = HashMap::from([(self.network.clone(), endpoint)]);
         own.then_some(NetworkingConfig { endpoints_config: Some(endpoints) })
     }
 
@@ -181,6 +195,14 @@ impl Spec {
                 PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(host_port) };
             (format!("{}/tcp", port.container), Some(vec![binding]))
         };
+        let tmpfs = |text: &String| {
+            let (path, options) = text.split_once(':').unwrap_or((text, ""));
+            (path.to_string(), options.to_string())
+        };
+        let log = (!self.log.is_empty()).then(|| HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(self.log.iter().cloned().collect()),
+        });
         let limit = |(name, soft, hard): &(String, i64, i64)| ResourcesUlimits {
             name: Some(name.clone()),
             soft: Some(*soft),
@@ -190,7 +212,8 @@ impl Spec {
             isolation,
             group_add: Some(self.groups.clone()),
             binds: Some(self.binds.clone()),
-            tmpfs: Some(self.tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
+            volumes_from: Some(self.volumes_from.clone()),
+            tmpfs: Some(self.tmpfs.iter().map(tmpfs).collect()),
             readonly_rootfs: Some(self.read_only),
             port_bindings: Some(self.ports.iter().map(binding).collect()),
             network_mode: given(&self.network),
@@ -205,6 +228,7 @@ impl Spec {
             cap_add: Some(self.cap_add.clone()),
             cap_drop: Some(self.cap_drop.clone()),
             restart_policy: self.policy()?,
+            log_config: log,
             ..HostConfig::default()
         })
     }
@@ -225,7 +249,11 @@ impl Spec {
         flags.each("--group-add", &self.groups);
         flags.each("--volume", &self.binds);
         flags.each("--volume", &self.volumes);
+        flags.each("--volumes-from", &self.volumes_from);
         flags.each("--tmpfs", &self.tmpfs);
+        flags.given("--ip", &self.ip);
+        let options: Vec<_> = self.log.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        flags.each("--log-opt", &options);
         flags.each("--cap-add", &self.cap_add);
         flags.each("--cap-drop", &self.cap_drop);
         let labels: Vec<_> = self.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();

@@ -10,7 +10,10 @@ use bollard::query_parameters::{
     ListNetworksOptions, ListVolumesOptions, RemoveImageOptions, RemoveVolumeOptions,
 };
 use caisson_tests::Type;
-use caisson_tests::engine::{Bollard, Cli, Client, Exec, Finished, IMAGE, Session, Spec, at};
+use caisson_tests::engine::{
+    Bollard, Cli, Client, Exec, Finished, IMAGE, Response, Session, Spec, at, request,
+};
+use serde_json::Value;
 
 use crate::shared::Shared;
 
@@ -170,6 +173,11 @@ impl Ctx {
     /// A connection to a container's streams.
     pub fn attach(&self, name: &str) -> Result<Session> {
         self.bollard.attach(name, true, None)
+    }
+
+    /// One request as it is, for what no client sends.
+    pub fn api(&self, method: &str, path: &str, body: Option<Value>) -> Result<Response> {
+        request(&self.socket, method, path, body.as_ref())
     }
 
     /// The state's word, such as `running`.

@@ -1,7 +1,7 @@
 //! The suite over a whole engine: every case runs for both runtime types, from outside, through an
 //! independent client crate always and through the stock docker command line when it is installed.
 //!
-//! `bollard::TYPE::CASE`, `docker-cli::TYPE::CASE`, and `alone::CASE` for what needs a daemon of its own.
+//! `bollard::TYPE::TOPIC::CASE`, `docker-cli::TYPE::TOPIC::CASE`, and `alone::CASE` for what needs a daemon of its own.
 //! All cases of the first two share one daemon. With `CAISSON_TEST_HOST=/path/to.sock` they run against
 //! another engine instead, which has the process type only: that is how the suite itself is checked.
 
@@ -9,9 +9,13 @@ mod alone;
 mod context;
 mod exec;
 mod lifecycle;
+mod limits;
+mod logs;
+mod network;
 mod run;
 mod shared;
 mod streams;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -35,6 +39,8 @@ enum With {
 
 /// One thing that must hold.
 struct Case {
+    /// The module that it is in.
+    group: &'static str,
     name: &'static str,
     with: With,
     run: fn(&Ctx) -> Result<()>,
@@ -56,6 +62,7 @@ macro_rules! cases {
     (@ caisson $name:ident) => { cases!(@@ Bollard $name false) };
     (@@ $with:ident $name:ident $reference:literal) => {
         crate::Case {
+            group: module_path!().rsplit(':').next().unwrap_or_default(),
             name: stringify!($name),
             with: crate::With::$with,
             run: $name,
@@ -71,7 +78,19 @@ fn main() -> Result<()> {
     arguments.test_threads.get_or_insert(2);
     let shared = Arc::new(Shared::from_environment());
     let mut trials = Vec::new();
-    let groups = [run::cases(), streams::cases(), exec::cases(), lifecycle::cases()];
+    if !Cli::is_installed() {
+        eprintln!("docker is not installed: the cases run through the client crate only");
+    }
+    let groups = [
+        run::cases(),
+        streams::cases(),
+        exec::cases(),
+        lifecycle::cases(),
+        limits::cases(),
+        volumes::cases(),
+        network::cases(),
+        logs::cases(),
+    ];
     for case in groups.into_iter().flatten() {
         add(&mut trials, Arc::new(case), &shared)?;
     }
@@ -94,16 +113,18 @@ fn add(trials: &mut Vec<Trial>, case: Arc<Case>, shared: &Arc<Shared>) -> Result
     let installed = Cli::is_installed();
     for kind in kinds {
         for cli in [false, true] {
+            if cli && !installed {
+                continue;
+            }
             let not_for = if cli { With::Bollard } else { With::DockerCli };
             if case.with == not_for {
                 continue;
             }
             let client = if cli { "docker-cli" } else { "bollard" };
-            let name = format!("{client}::{}::{}", context::word(*kind), case.name);
+            let name = format!("{client}::{}::{}::{}", context::word(*kind), case.group, case.name);
             let (case, shared, kind) = (case.clone(), shared.clone(), *kind);
-            let trial =
-                Trial::test(name, move || run_case(&case, &shared, kind, cli).map_err(failed));
-            trials.push(trial.with_ignored_flag(cli && !installed));
+            let run = move || run_case(&case, &shared, kind, cli).map_err(failed);
+            trials.push(Trial::test(name, run));
         }
     }
     Ok(())
