@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// The cgroup of a process container.
-    fn cgroup_of(&self, record: &Record) -> String {
+    pub(crate) fn cgroup_of(&self, record: &Record) -> String {
         let own = record.host_config.cgroup_parent.as_deref().filter(|parent| !parent.is_empty());
         let parent = own.unwrap_or(&self.0.settings.cgroup_parent);
         format!("{}/{}", parent.trim_end_matches('/'), record.id)

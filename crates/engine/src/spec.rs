@@ -1,21 +1,105 @@
-//! A container's record as an OCI runtime spec.
+//! A container's record as an OCI runtime spec. The same record gives the same spec for both types: what
+//! differs is done behind the sandbox.
 
-use std::path::Path;
+mod mounts;
+mod privileges;
+mod resources;
 
-use caisson_bundle::oci;
+use std::path::{Path, PathBuf};
 
-use crate::{Container, Engine, Record, Result, RuntimeType, pending, wire};
+use caisson_bundle::{defaults, oci};
+use caisson_launch::plan::{REAPER, USER};
+
+use crate::error::{Doing, Error, Result};
+use crate::{Container, Engine, Record, RuntimeType, wire};
+pub(crate) use privileges::{Security, capability, rlimits};
+pub(crate) use resources::resources;
 
 impl Engine {
-    /// What is started; `namespace` is the network namespace of a process container.
+    /// What is started; `namespace` is the network namespace of a process container, or none for the host's.
+    /// The root file system is mounted.
     pub(crate) fn spec(
         &self,
         container: &Container,
         record: &Record,
         namespace: Option<&Path>,
     ) -> Result<oci::Spec> {
-        let _ = (container, record, namespace);
-        pending()
+        let host = &record.host_config;
+        let args: Vec<&str> = record.args.iter().map(String::as_str).collect();
+        let mut spec = defaults::spec(&args);
+        let security = Security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+        let mut process = self.process(record, &security)?;
+        process.set_terminal(Some(record.tty()));
+        let user = record.config.user.clone().unwrap_or_default();
+        let reaper = host.init == Some(true);
+        spec.set_annotations(Some(
+            [(USER.to_string(), user), (REAPER.to_string(), reaper.to_string())].into(),
+        ));
+        let mut root = oci::Root::default();
+        root.set_readonly(Some(host.readonly_rootfs == Some(true)));
+        spec.set_root(Some(root));
+        if host.uts_mode.as_deref() != Some("host") {
+            spec.set_hostname(record.config.hostname.clone());
+            spec.set_domainname(record.config.domainname.clone().filter(|name| !name.is_empty()));
+        }
+        let privileged = host.privileged == Some(true);
+        let base = spec.mounts().clone().unwrap_or_default();
+        spec.set_mounts(Some(self.spec_mounts(container, record, base)?));
+        let mut linux = spec.linux().clone().unwrap_or_default();
+        linux.set_namespaces(Some(namespaces(record, &linux, namespace)));
+        linux.set_cgroups_path(Some(PathBuf::from(self.cgroup_of(record))));
+        let mut limits = resources(host);
+        let base = linux.resources().as_ref().and_then(|base| base.devices().clone());
+        let (devices, rules) = privileges::devices(host, base.unwrap_or_default())?;
+        limits.set_devices(Some(rules));
+        linux.set_resources(Some(limits)).set_devices(Some(devices));
+        let sysctl = host.sysctls.clone().filter(|map| !map.is_empty());
+        linux.set_sysctl(sysctl);
+        let paths = |given: &Option<Vec<String>>, own: &Option<Vec<String>>| match given {
+            _ if privileged => Some(Vec::new()),
+            Some(given) => Some(given.clone()),
+            None => own.clone(),
+        };
+        linux.set_masked_paths(paths(&host.masked_paths, linux.masked_paths()));
+        linux.set_readonly_paths(paths(&host.readonly_paths, linux.readonly_paths()));
+        linux.set_seccomp(security.seccomp(privileged, privileges::bounding(&process)));
+        spec.set_process(Some(process)).set_linux(Some(linux));
+        Ok(spec)
+    }
+
+    /// The first process, and what others have in common with it.
+    fn process(&self, record: &Record, security: &Security) -> Result<oci::Process> {
+        let host = &record.host_config;
+        let mut process = oci::Process::default();
+        let cwd = record.config.working_dir.clone().filter(|path| !path.is_empty());
+        process
+            .set_args(Some(record.args.clone()))
+            .set_env(Some(environment(record, record.tty())))
+            .set_cwd(PathBuf::from(cwd.unwrap_or_else(|| "/".into())))
+            .set_no_new_privileges(Some(security.no_new_privileges))
+            .set_capabilities(Some(privileges::capabilities(host)?))
+            .set_rlimits(Some(rlimits(host)?))
+            .set_oom_score_adj(host.oom_score_adj.map(|score| score as i32).filter(|s| *s != 0));
+        let mut user = oci::User::default();
+        user.set_additional_gids(Some(self.groups(record)?));
+        process.set_user(user);
+        Ok(process)
+    }
+
+    /// The numbers of `--group-add`: names are those of the image.
+    fn groups(&self, record: &Record) -> Result<Vec<u32>> {
+        let names = record.host_config.group_add.clone().unwrap_or_default();
+        if names.iter().all(|name| name.parse::<u32>().is_ok()) {
+            return Ok(names.iter().filter_map(|name| name.parse().ok()).collect());
+        }
+        let container = self.0.containers.get(&record.id)?;
+        let path = container.places.rootfs();
+        let root = std::fs::File::open(&path).doing(|| format!("open {}", path.display()))?;
+        let number = |name: &String| {
+            caisson_launch::user::resolve_group(&root, name)
+                .map_err(|error| Error::from(error.into_failure()))
+        };
+        names.iter().map(number).collect()
     }
 
     /// One more process.
@@ -24,20 +108,164 @@ impl Engine {
         record: &Record,
         config: &wire::ExecConfig,
     ) -> Result<oci::Process> {
-        let _ = (record, config);
-        pending()
-    }
-
-    /// Makes what the mounts need: volumes, with the image's files when they are empty, and the host's
-    /// directories. `rootfs` is mounted.
-    pub(crate) fn mounts_prepare(&self, record: &Record, rootfs: &Path) -> Result<()> {
-        let _ = (record, rootfs);
-        pending()
+        let security =
+            Security::parse(record.host_config.security_opt.as_deref().unwrap_or_default())?;
+        let mut process = self.process(record, &security)?;
+        let tty = config.tty == Some(true);
+        let mut env = environment(record, tty);
+        for entry in config.env.iter().flatten() {
+            let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
+            if entry.starts_with('=') || !entry.contains('=') {
+                return Err(Error::invalid(format!("invalid environment variable: {entry}")));
+            }
+            env.retain(|other| name(other) != name(entry));
+            env.push(entry.clone());
+        }
+        if let Some(directory) = config.working_dir.as_deref().filter(|path| !path.is_empty()) {
+            if !directory.starts_with('/') {
+                return Err(Error::invalid(format!(
+                    "the working directory '{directory}' is invalid, it needs to be an absolute path"
+                )));
+            }
+            process.set_cwd(PathBuf::from(directory));
+        }
+        if config.privileged == Some(true) {
+            process.set_capabilities(Some(privileges::all_capabilities()));
+        }
+        let own = record.config.user.clone().unwrap_or_default();
+        let user = config.user.clone().filter(|user| !user.is_empty()).unwrap_or(own);
+        let mut named = process.user().clone();
+        named.set_username(Some(user));
+        process
+            .set_user(named)
+            .set_args(config.cmd.clone())
+            .set_env(Some(env))
+            .set_terminal(Some(tty));
+        Ok(process)
     }
 
     /// Why a container cannot be of this type, if so.
     pub(crate) fn can_become(&self, record: &Record, to: RuntimeType) -> Result<()> {
-        let _ = (record, to);
-        Ok(())
+        if to == RuntimeType::Process {
+            return Ok(());
+        }
+        match obstacle(record) {
+            None => Ok(()),
+            Some(what) => Err(Error::invalid(format!(
+                "a hyperv container has a kernel of its own and cannot have {what}: leave that out, or take the process type"
+            ))),
+        }
+    }
+}
+
+/// What a container has that only this host's kernel can give.
+fn obstacle(record: &Record) -> Option<String> {
+    let host = &record.host_config;
+    let network = host.network_mode.as_deref().unwrap_or_default();
+    if network == "host" || network.starts_with("container:") {
+        return Some(format!(
+            "the network of the {}",
+            if network == "host" { "host" } else { "other container" }
+        ));
+    }
+    for (mode, what) in [
+        (&host.pid_mode, "process ids (--pid host)"),
+        (&host.ipc_mode, "IPC objects (--ipc host)"),
+        (&host.uts_mode, "host name (--uts host)"),
+    ] {
+        if mode.as_deref() == Some("host") {
+            return Some(format!("the host's {what}"));
+        }
+    }
+    if host.cgroupns_mode == Some(wire::HostConfigCgroupnsModeEnum::HOST) {
+        return Some("the host's cgroups (--cgroupns host)".into());
+    }
+    if let Some(device) = host.devices.iter().flatten().next() {
+        let path = device.path_on_host.clone().unwrap_or_default();
+        return Some(format!("the host's device {path}"));
+    }
+    if record.networks.len() > 1 {
+        return Some("more than one network".into());
+    }
+    None
+}
+
+fn environment(record: &Record, tty: bool) -> Vec<String> {
+    let mut env = record.config.env.clone().unwrap_or_default();
+    let has = |env: &[String], name: &str| env.iter().any(|entry| entry.starts_with(name));
+    let hostname = record.config.hostname.clone().unwrap_or_default();
+    for (name, default) in [
+        ("PATH=", defaults::PATH.to_string()),
+        ("HOSTNAME=", format!("HOSTNAME={hostname}")),
+        ("TERM=", "TERM=xterm".to_string()),
+    ] {
+        if (name != "TERM=" || tty) && !has(&env, name) {
+            env.push(default);
+        }
+    }
+    env
+}
+
+/// The namespaces: a container's own, but for those that it shares with the host.
+fn namespaces(
+    record: &Record,
+    linux: &oci::Linux,
+    network: Option<&Path>,
+) -> Vec<oci::LinuxNamespace> {
+    use oci::LinuxNamespaceType as T;
+    let host = &record.host_config;
+    let is_host = |mode: &Option<String>| mode.as_deref() == Some("host");
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    namespaces.retain(|namespace| match namespace.typ() {
+        T::Pid => !is_host(&host.pid_mode),
+        T::Ipc => !is_host(&host.ipc_mode),
+        T::Uts => !is_host(&host.uts_mode),
+        T::Cgroup => host.cgroupns_mode != Some(wire::HostConfigCgroupnsModeEnum::HOST),
+        T::Network => network.is_some(),
+        _ => true,
+    });
+    for namespace in namespaces.iter_mut().filter(|namespace| namespace.typ() == T::Network) {
+        namespace.set_path(network.map(Path::to_path_buf));
+    }
+    namespaces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::list::tests::record;
+
+    #[test]
+    fn what_only_this_kernel_has_is_named() {
+        let mut one = record('a', "web", 100);
+        assert_eq!(obstacle(&one), None);
+        one.host_config.pid_mode = Some("host".into());
+        assert!(obstacle(&one).unwrap().contains("--pid host"));
+        one.host_config.network_mode = Some("host".into());
+        assert_eq!(obstacle(&one).unwrap(), "the network of the host");
+    }
+
+    #[test]
+    fn shared_namespaces_are_left_out() {
+        let mut one = record('a', "web", 100);
+        one.host_config.ipc_mode = Some("host".into());
+        let spec = defaults::spec(&["true"]);
+        let linux = spec.linux().as_ref().unwrap();
+        let path = Path::new("/run/netns/a");
+        let kinds = |one: &Record, path| -> Vec<oci::LinuxNamespaceType> {
+            namespaces(one, linux, path).iter().map(|namespace| namespace.typ()).collect()
+        };
+        use oci::LinuxNamespaceType as T;
+        assert_eq!(kinds(&one, Some(path)), [T::Mount, T::Pid, T::Network, T::Uts, T::Cgroup]);
+        assert!(!kinds(&one, None).contains(&T::Network));
+    }
+
+    #[test]
+    fn the_environment_is_completed() {
+        let mut one = record('a', "web", 100);
+        one.config.env = Some(vec!["PATH=/x".into()]);
+        one.config.hostname = Some("box".into());
+        assert_eq!(environment(&one, false), ["PATH=/x", "HOSTNAME=box"]);
+        assert_eq!(environment(&one, true), ["PATH=/x", "HOSTNAME=box", "TERM=xterm"]);
     }
 }

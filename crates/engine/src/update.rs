@@ -1,10 +1,166 @@
-//! Limits and the restart policy change while the container runs.
+//! Limits and the restart policy change, of a running container at once.
 
-use crate::{Engine, Result, pending, wire};
+use std::sync::Arc;
+
+use caisson_protocol::task::Request;
+
+use crate::create::{policy_of, resources_checked};
+use crate::error::{Error, Result};
+use crate::spec::resources;
+use crate::standby::shape;
+use crate::stop::refuse_doomed;
+use crate::wire::{self, HostConfig};
+use crate::{Container, Engine, Record, RuntimeType};
 
 impl Engine {
+    /// Changes what the body names and leaves the rest; what the user should know.
     pub async fn update(&self, name: &str, body: wire::ContainerUpdateBody) -> Result<Vec<String>> {
-        let _ = (name, body);
-        pending()
+        let container = self.0.containers.get(name)?;
+        let _busy = container.busy.lock().await;
+        refuse_doomed(&container)?;
+        let before = container.record();
+        let cannot = |error: Error| error.doing(format!("Cannot update container {}", before.id));
+        let mut warnings = Vec::new();
+        let host = changed(&before.host_config, body, &mut warnings).map_err(cannot)?;
+        self.apply(&container, &before, &host).await.map_err(cannot)?;
+        container.change(|record| record.host_config = host)?;
+        self.tell_container(&container.record(), "update", &[]);
+        Ok(warnings)
+    }
+
+    /// Applies new limits to the processes that run.
+    async fn apply(
+        &self,
+        container: &Arc<Container>,
+        before: &Record,
+        host: &HostConfig,
+    ) -> Result<()> {
+        if !before.running() {
+            return Ok(());
+        }
+        let after = Record { host_config: host.clone(), ..before.clone() };
+        if before.runtime_type == RuntimeType::Hyperv {
+            let (has, needs) = (shape(before), shape(&after));
+            if needs.memory_mib > has.memory_mib || needs.vcpus > has.vcpus {
+                return Err(Error::conflict(format!(
+                    "its guest was started with {} MiB and {} CPUs, which do not grow while it runs: stop it first",
+                    has.memory_mib, has.vcpus
+                )));
+            }
+        }
+        let limits = resources(host);
+        if limits == resources(&before.host_config) {
+            return Ok(());
+        }
+        self.task(container, Request::Update(Box::new(limits))).await.map(drop)
+    }
+}
+
+/// The configuration with what the body names; zero and nothing leave a field as it is.
+fn changed(
+    before: &HostConfig,
+    body: wire::ContainerUpdateBody,
+    warnings: &mut Vec<String>,
+) -> Result<HostConfig> {
+    let mut host = before.clone();
+    let set = |field: &mut Option<i64>, value: Option<i64>| {
+        if let Some(value) = value.filter(|value| *value != 0) {
+            *field = Some(value);
+        }
+    };
+    let (memory, swap) = (body.memory.unwrap_or_default(), body.memory_swap.unwrap_or_default());
+    let swap_before = before.memory_swap.unwrap_or_default();
+    if memory > 0 && swap == 0 && swap_before > 0 && memory > swap_before {
+        return Err(Error::conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ));
+    }
+    set(&mut host.memory, body.memory);
+    set(&mut host.memory_swap, body.memory_swap);
+    set(&mut host.memory_reservation, body.memory_reservation);
+    set(&mut host.cpu_shares, body.cpu_shares);
+    set(&mut host.pids_limit, body.pids_limit);
+    if body.nano_cpus.is_some_and(|nano| nano != 0) {
+        if before.cpu_quota.unwrap_or_default() != 0 || before.cpu_period.unwrap_or_default() != 0 {
+            return Err(Error::conflict(
+                "Conflicting options: Nano CPUs cannot be updated as CPU Period/Quota has already been set",
+            ));
+        }
+        host.nano_cpus = body.nano_cpus;
+    }
+    for (given, what) in [(body.cpu_period, "Period"), (body.cpu_quota, "Quota")] {
+        if given.is_some_and(|value| value != 0) && before.nano_cpus.unwrap_or_default() != 0 {
+            return Err(Error::conflict(format!(
+                "Conflicting options: CPU {what} cannot be updated as NanoCPUs has already been set"
+            )));
+        }
+    }
+    set(&mut host.cpu_period, body.cpu_period);
+    set(&mut host.cpu_quota, body.cpu_quota);
+    for (field, value) in
+        [(&mut host.cpuset_cpus, body.cpuset_cpus), (&mut host.cpuset_mems, body.cpuset_mems)]
+    {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            *field = Some(value);
+        }
+    }
+    if let Some(weight) = body.blkio_weight.filter(|weight| *weight != 0) {
+        host.blkio_weight = Some(weight);
+    }
+    if let Some(policy) = body
+        .restart_policy
+        .filter(|policy| !matches!(policy.name, None | Some(wire::RestartPolicyNameEnum::EMPTY)))
+    {
+        policy_of(Some(&policy))?;
+        if before.auto_remove == Some(true) && policy.name != Some(wire::RestartPolicyNameEnum::NO)
+        {
+            return Err(Error::conflict(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container",
+            ));
+        }
+        host.restart_policy = Some(policy);
+    }
+    resources_checked(&mut host, warnings)?;
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(before: &HostConfig, body: wire::ContainerUpdateBody) -> Result<HostConfig> {
+        changed(before, body, &mut Vec::new())
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let before = HostConfig {
+            memory: Some(64 << 20),
+            memory_swap: Some(128 << 20),
+            pids_limit: Some(10),
+            ..Default::default()
+        };
+        let body = wire::ContainerUpdateBody { memory: Some(32 << 20), ..Default::default() };
+        let after = update(&before, body).unwrap();
+        assert_eq!((after.memory, after.pids_limit), (Some(32 << 20), Some(10)));
+        let body = wire::ContainerUpdateBody { memory: Some(256 << 20), ..Default::default() };
+        assert!(update(&before, body).unwrap_err().message.contains("memoryswap"));
+    }
+
+    #[test]
+    fn policies_are_checked() {
+        use wire::RestartPolicyNameEnum as Policy;
+        let policy = |name, most| wire::ContainerUpdateBody {
+            restart_policy: Some(wire::RestartPolicy {
+                name: Some(name),
+                maximum_retry_count: Some(most),
+            }),
+            ..Default::default()
+        };
+        let before = HostConfig { auto_remove: Some(true), ..Default::default() };
+        assert!(update(&before, policy(Policy::ALWAYS, 0)).is_err());
+        assert!(update(&HostConfig::default(), policy(Policy::ALWAYS, 2)).is_err());
+        let after = update(&HostConfig::default(), policy(Policy::ON_FAILURE, 2)).unwrap();
+        assert_eq!(after.restart_policy.unwrap().maximum_retry_count, Some(2));
     }
 }

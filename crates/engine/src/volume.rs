@@ -23,7 +23,7 @@ use crate::error::Doing;
 use crate::record::MountKind;
 use crate::size::directory_size;
 use crate::{Engine, Error, Kind, Result, blocking, wire};
-#[expect(unused_imports, reason = "the spec will use it")]
+
 pub(crate) use fill::fill_volume;
 
 /// Marks volumes that were made without a name.
