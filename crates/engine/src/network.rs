@@ -1,19 +1,65 @@
 //! The networks: bridges of this host, the addresses in them, and the containers' endpoints.
+//!
+//! Each network of the driver `bridge` has a bridge of its own; `host` and `none` are always there and
+//! have nothing. What exists is recorded in `networks.json` below the data root; interfaces, the
+//! firewall's table and namespaces follow from it and are made anew at every start of the daemon.
+//!
+//! | name on the host | what |
+//! | --- | --- |
+//! | `csb` and 12 digits of the network's id | its bridge |
+//! | `csv` and 12 digits of the endpoint's id | the host's side of a process container's interface |
+//! | `cst` and 12 digits | the tap of a hyperv container |
+//! | `netns/` and 12 digits of the container's id, below the exec root | its network namespace |
+//! | `caisson_` and 8 digits of a hash of the data root | the nftables table |
+
+mod connect;
+mod create;
+mod endpoints;
+mod files;
+mod open;
+mod ports;
+mod state;
+mod up;
+mod view;
 
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use caisson_api::filters::Filters;
+use caisson_net::{Firewall, Pool};
 use caisson_protocol::agent::Interface;
 use caisson_protocol::supervisor::Published;
 
 use crate::record::{BoundPort, EndpointRecord};
-use crate::{Container, Engine, Record, Result, pending, wire};
+use crate::{Engine, Error, Record, Result, wire};
+use state::{Recorded, State};
 
 /// What is known of all networks.
 #[derive(Default)]
-pub(crate) struct Networks;
+pub(crate) struct Networks {
+    state: Mutex<State>,
+    /// Held while the set of networks changes: on the host, in the table and on disk.
+    changing: tokio::sync::Mutex<()>,
+    opened: OnceLock<Opened>,
+}
+
+/// What acts on the host, once the networks are open.
+struct Opened {
+    firewall: Firewall,
+    /// Spare namespaces on the default bridge.
+    pool: Pool,
+}
+
+impl Networks {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self) -> Result<&Opened> {
+        self.opened.get().ok_or_else(|| Error::internal("the networks are not open"))
+    }
+}
 
 /// What a start gets of the networks.
 #[derive(Debug, Default)]
@@ -37,119 +83,41 @@ pub(crate) struct Ports {
 }
 
 impl Engine {
-    /// Reads the networks, makes the default one, writes the firewall's table, and takes the addresses
-    /// that containers have. The containers are there.
-    pub(crate) async fn networks_open(&self) -> Result<()> {
-        Ok(())
+    fn networks_file(&self) -> PathBuf {
+        self.0.settings.data_root.join("networks.json")
     }
 
-    /// The endpoints that a new container asks for, without addresses.
-    pub(crate) fn endpoints_new(
-        &self,
-        id: &str,
-        host: &wire::HostConfig,
-        networking: Option<&wire::NetworkingConfig>,
-    ) -> Result<Vec<EndpointRecord>> {
-        let _ = (id, host, networking);
-        Ok(Vec::new())
-    }
-
-    /// Gives the endpoints addresses and, for process, a network namespace.
-    pub(crate) async fn network_up(&self, record: &Record) -> Result<Connected> {
-        let _ = record;
-        Ok(Connected::default())
-    }
-
-    /// Makes a guest's tap a port of its bridge.
-    pub(crate) async fn network_tap(&self, record: &Record, bridge: &str) -> Result<()> {
-        let _ = (record, bridge);
-        Ok(())
-    }
-
-    /// Takes back what [`Engine::network_up`] made; the addresses stay the container's.
-    pub(crate) async fn network_down(&self, record: &Record) -> Result<()> {
-        let _ = record;
-        Ok(())
-    }
-
-    /// Gives the addresses of a removed container back.
-    pub(crate) fn network_forget(&self, record: &Record) {
-        let _ = record;
-    }
-
-    /// Reserves the published ports of a container and leads them to it.
-    pub(crate) async fn ports_publish(&self, record: &Record) -> Result<Ports> {
-        let _ = record;
-        Ok(Ports::default())
-    }
-
-    /// Leads the ports of a running container to it that an earlier daemon bound.
-    pub(crate) async fn ports_restore(&self, record: &Record) -> Result<()> {
-        let _ = record;
-        Ok(())
-    }
-
-    /// Takes them back.
-    pub(crate) async fn ports_unpublish(&self, record: &Record) -> Result<()> {
-        let _ = record;
-        Ok(())
-    }
-
-    /// Writes `hosts`, `hostname` and `resolv.conf` of a container.
-    pub(crate) fn network_files(&self, container: &Container, record: &Record) -> Result<()> {
-        let _ = (container, record);
-        Ok(())
+    /// Where the network namespace of a process container is.
+    fn namespace_path(&self, record: &Record) -> PathBuf {
+        self.0.settings.exec_root.join("netns").join(record.short())
     }
 
     /// The gateway and the prefix length of the network that has this address.
-    pub(crate) fn subnet(&self, _network: &str, address: Ipv4Addr) -> (Ipv4Addr, u8) {
-        let [a, b, ..] = address.octets();
-        (Ipv4Addr::new(a, b, 0, 1), 16)
+    pub(crate) fn subnet(&self, network: &str, address: Ipv4Addr) -> (Ipv4Addr, u8) {
+        let mut state = self.0.networks.state();
+        let bridge = state.get_mut(network).and_then(|network| network.recorded.bridge.as_ref());
+        match bridge {
+            Some(bridge) => (bridge.gateway, bridge.subnet.1),
+            // Its network has been removed since.
+            None => (address, 32),
+        }
     }
 
-    pub async fn networks(&self, filters: &Filters) -> Result<Vec<wire::Network>> {
-        let _ = filters;
-        pending()
+    fn tell_network(&self, action: &str, network: &Recorded, container: Option<&str>) {
+        let attributes = [
+            ("name", Some(network.name.as_str())),
+            ("type", Some(network.driver.name())),
+            ("container", container),
+        ];
+        let attributes = attributes
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_string(), value?.to_string())))
+            .collect();
+        self.0.events.tell(wire::EventMessageTypeEnum::NETWORK, action, &network.id, attributes);
     }
+}
 
-    pub async fn network(&self, name: &str) -> Result<wire::Network> {
-        let _ = name;
-        pending()
-    }
-
-    pub async fn network_create(
-        &self,
-        request: wire::NetworkCreateRequest,
-    ) -> Result<wire::NetworkCreateResponse> {
-        let _ = request;
-        pending()
-    }
-
-    pub async fn network_remove(&self, name: &str) -> Result<()> {
-        let _ = name;
-        pending()
-    }
-
-    pub async fn network_connect(
-        &self,
-        name: &str,
-        request: wire::NetworkConnectRequest,
-    ) -> Result<()> {
-        let _ = (name, request);
-        pending()
-    }
-
-    pub async fn network_disconnect(
-        &self,
-        name: &str,
-        request: wire::NetworkDisconnectRequest,
-    ) -> Result<()> {
-        let _ = (name, request);
-        pending()
-    }
-
-    pub async fn networks_prune(&self, filters: &Filters) -> Result<wire::NetworkPruneResponse> {
-        let _ = filters;
-        pending()
-    }
+/// `PREFIX` and the first twelve digits of an id: an interface's name.
+fn interface(prefix: &str, id: &str) -> String {
+    format!("{prefix}{}", id.get(..12).unwrap_or(id))
 }

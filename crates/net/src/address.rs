@@ -13,13 +13,21 @@ pub struct Addresses {
     gateway: Ipv4Addr,
     taken: BTreeSet<u32>,
     last: u32,
+    /// Where [`Addresses::allocate`] takes from.
+    range: (Ipv4Addr, u8),
 }
 
 impl Addresses {
     /// All free but the network's own, its broadcast address and the gateway.
     pub fn new(subnet: (Ipv4Addr, u8), gateway: Ipv4Addr) -> Self {
         let subnet = (network(subnet), subnet.1.min(32));
-        Addresses { subnet, gateway, taken: BTreeSet::new(), last: u32::from(subnet.0) }
+        let last = u32::from(subnet.0);
+        Addresses { subnet, gateway, taken: BTreeSet::new(), last, range: subnet }
+    }
+
+    /// From now on gives only addresses of this part of the subnet; any can still be claimed.
+    pub fn give_from(&mut self, range: (Ipv4Addr, u8)) {
+        self.range = (network(range), range.1.min(32));
     }
 
     /// Takes this very address.
@@ -39,7 +47,7 @@ impl Addresses {
     /// The next free address after the last one given: an address that was just released is not given
     /// again while others are free, since neighbours may still remember who had it.
     pub fn allocate(&mut self) -> Option<Ipv4Addr> {
-        let (first, end) = self.range();
+        let (first, end) = self.given();
         let start = self.last.saturating_add(1).clamp(first, end);
         let free =
             |number: &u32| *number != u32::from(self.gateway) && !self.taken.contains(number);
@@ -52,6 +60,14 @@ impl Addresses {
     /// Gives an address back; one that was not taken is no error.
     pub fn release(&mut self, address: Ipv4Addr) {
         self.taken.remove(&address.into());
+    }
+
+    /// The part of [`Addresses::range`] that is given from.
+    fn given(&self) -> (u32, u32) {
+        let (first, end) = self.range();
+        let base = u32::from(self.range.0);
+        let after = (base | !mask(self.range.1)).saturating_add(1);
+        (base.clamp(first, end), after.clamp(first, end))
     }
 
     /// From the first usable address up to, not including, the broadcast address.
@@ -80,7 +96,7 @@ pub fn choose_subnet(taken: &[(Ipv4Addr, u8)]) -> Result<(Ipv4Addr, u8)> {
 fn choose(taken: &[(Ipv4Addr, u8)]) -> Result<(Ipv4Addr, u8)> {
     let first = (17..=31).map(|second| (Ipv4Addr::new(172, second, 0, 0), 16));
     let second = (0..16).map(|third| (Ipv4Addr::new(192, 168, third * 16, 0), 20));
-    let free = |pool: &(Ipv4Addr, u8)| !taken.iter().any(|other| overlap(*pool, *other));
+    let free = |pool: &(Ipv4Addr, u8)| !taken.iter().any(|other| overlaps(*pool, *other));
     first.chain(second).find(free).ok_or(Error::NoSubnet)
 }
 
@@ -96,7 +112,8 @@ fn routes(text: &str) -> Vec<(Ipv4Addr, u8)> {
     text.lines().skip(1).filter_map(parse).collect()
 }
 
-fn overlap(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
+/// Whether two subnets have an address in common.
+pub fn overlaps(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
     let prefix = one.1.min(other.1);
     network((one.0, prefix)) == network((other.0, prefix))
 }
@@ -150,6 +167,19 @@ mod tests {
         ));
         addresses.claim("10.0.0.5".parse().unwrap()).unwrap();
         assert!(addresses.claim("10.0.0.5".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn only_part_of_a_subnet_is_given() {
+        let mut addresses = Addresses::new(("10.0.0.0".parse().unwrap(), 24), [10, 0, 0, 1].into());
+        addresses.give_from(("10.0.0.128".parse().unwrap(), 30));
+        let given: Vec<_> = std::iter::from_fn(|| addresses.allocate()).collect();
+        let expected: Vec<Ipv4Addr> = (128..=131).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+        assert_eq!(given, expected);
+        addresses.claim([10, 0, 0, 5].into()).unwrap();
+        // One that ends where the subnet does.
+        addresses.give_from(("10.0.0.252".parse().unwrap(), 30));
+        assert_eq!(std::iter::from_fn(|| addresses.allocate()).count(), 3);
     }
 
     proptest! {

@@ -21,7 +21,7 @@ mod pool;
 mod port;
 mod resolver;
 
-pub use address::{Addresses, choose_subnet, mac_of};
+pub use address::{Addresses, choose_subnet, mac_of, overlaps};
 pub use bridge::{Bridge, ensure_bridge, remove_bridge};
 pub use endpoint::{Endpoint, connect_namespace, connect_tap, disconnect};
 pub use error::{Error, Result};
