@@ -17,7 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::record::{MountKind, Places, Record, RuntimeType, State};
 use crate::volume::random_name;
 use crate::{Container, Engine, blocking, wire};
-pub(crate) use checks::{policy_of, resources_checked};
+pub(crate) use checks::{container_port, policy_of, resources_checked};
 pub(crate) use name::check_name;
 
 impl Engine {

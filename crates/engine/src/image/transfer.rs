@@ -1,0 +1,76 @@
+//! Images as archives.
+
+use std::io::{Read, Write};
+
+use serde_json::json;
+
+use super::apply_changes;
+use crate::error::Result;
+use crate::{Engine, blocking};
+
+/// What happens while images are loaded, as Docker's clients print it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LoadMessage {
+    pub stream: String,
+}
+
+impl Engine {
+    /// Loads the images of an archive.
+    pub async fn image_load(
+        &self,
+        mut input: impl Read + Send + 'static,
+        mut progress: impl FnMut(LoadMessage) + Send + 'static,
+    ) -> Result<()> {
+        let engine = self.clone();
+        blocking(move || {
+            for loaded in engine.0.images.load(&mut input, &mut |_| {})? {
+                for name in &loaded.names {
+                    progress(LoadMessage { stream: format!("Loaded image: {name}\n") });
+                }
+                if loaded.names.is_empty() {
+                    progress(LoadMessage { stream: format!("Loaded image ID: {}\n", loaded.id) });
+                }
+                let name = loaded.names.first().unwrap_or(&loaded.id);
+                engine.tell_image("load", &loaded.id, name);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes images as one archive.
+    pub async fn image_save(
+        &self,
+        names: Vec<String>,
+        mut output: impl Write + Send + 'static,
+    ) -> Result<()> {
+        let engine = self.clone();
+        blocking(move || {
+            engine.0.images.save(&names, &mut output)?;
+            for name in &names {
+                engine.tell_image("save", &engine.0.images.get(name)?.id, name);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes an image of a root file system's archive; its id.
+    pub async fn image_import(
+        &self,
+        mut input: impl Read + Send + 'static,
+        name: Option<String>,
+        changes: Vec<String>,
+        message: &str,
+    ) -> Result<String> {
+        let (engine, message) = (self.clone(), message.to_string());
+        blocking(move || {
+            let mut config = json!({});
+            apply_changes(&mut config, &changes)?;
+            let id = engine.0.images.import(&mut input, name.as_deref(), config, &message)?;
+            engine.tell_image("import", &id, name.as_deref().unwrap_or(&id));
+            Ok(id)
+        })
+        .await
+    }
+}
