@@ -6,14 +6,19 @@
 //! another engine instead, which has the process type only: that is how the suite itself is checked.
 
 mod alone;
+mod archive;
 mod context;
+mod copy;
 mod exec;
+mod images;
 mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod restarts;
 mod run;
 mod shared;
+mod shown;
 mod streams;
 mod volumes;
 
@@ -90,6 +95,10 @@ fn main() -> Result<()> {
         volumes::cases(),
         network::cases(),
         logs::cases(),
+        copy::cases(),
+        images::cases(),
+        shown::cases(),
+        restarts::cases(),
     ];
     for case in groups.into_iter().flatten() {
         add(&mut trials, Arc::new(case), &shared)?;
