@@ -143,7 +143,8 @@ impl Target {
         if self.max_files > 1 {
             std::fs::rename(&self.path, numbered(1))?;
         } else {
-            self.file.set_len(0)?;
+            // Whoever reads the old one can still do so to its end.
+            std::fs::remove_file(&self.path)?;
         }
         self.file = append(&self.path)?;
         self.size = 0;

@@ -73,6 +73,7 @@ pub(crate) struct Inner {
     pub host: system::Host,
     pub execs: exec::Execs,
     pub standby: standby::Standby,
+    pub watches: logs::Watches,
 }
 
 /// What is not there yet.

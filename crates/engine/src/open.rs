@@ -34,6 +34,7 @@ impl Engine {
             host: Default::default(),
             execs: Default::default(),
             standby: Default::default(),
+            watches: Default::default(),
         }));
         engine.volumes_open()?;
         engine.read_containers()?;
