@@ -62,7 +62,10 @@ pub async fn run(options: Options) -> Result<()> {
     let engine = Engine::open(options.settings).await.context("open the engine")?;
 
     let (closing, requests) = (CancellationToken::new(), TaskTracker::new());
-    let handler = handler(Shared { engine, detach_keys: DetachKeys::default() }, requests.clone());
+    let handler = handler(
+        Shared { engine: engine.clone(), detach_keys: DetachKeys::default() },
+        requests.clone(),
+    );
     for listener in listeners.open {
         tokio::spawn(listen::serve(listener, handler.clone(), closing.clone()));
     }
@@ -85,6 +88,7 @@ pub async fn run(options: Options) -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    engine.networks_close().await;
     Ok(())
 }
 

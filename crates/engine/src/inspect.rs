@@ -236,7 +236,7 @@ fn dns_names(record: &Record, endpoint: &EndpointRecord) -> Vec<String> {
     names
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 

@@ -68,6 +68,11 @@ fn switch_on(path: &str) -> Result<()> {
     std::fs::write(path, "1").map_err(fail)
 }
 
+/// Whether there is an interface of this name.
+pub fn interface_exists(name: &str) -> bool {
+    index_of(name).is_ok()
+}
+
 /// The index of an interface in this thread's namespace.
 pub(crate) fn index_of(name: &str) -> Result<u32> {
     let found =

@@ -43,6 +43,23 @@ pub async fn connect_namespace(path: &Path, endpoint: &Endpoint) -> Result<()> {
     .await
 }
 
+/// Leads everything that the namespace's networks do not have to this gateway, which is in one of them.
+pub async fn set_default_route(path: &Path, gateway: Ipv4Addr) -> Result<()> {
+    let path = path.to_owned();
+    blocking(move || {
+        let fail = |action| move |error: io::Error| (action, error);
+        let set = File::open(&path).map_err(fail("open it")).and_then(|namespace| {
+            let set = inside(namespace.as_fd(), || {
+                let change = Change::default_route(None, gateway);
+                Socket::open()?.apply(vec![change]).map_err(|(_, error)| error)
+            });
+            set.map_err(fail("set the default route"))
+        });
+        set.map_err(|(action, error)| Error::namespace(&path, action, error))
+    })
+    .await
+}
+
 /// Deletes the host's side of an endpoint, and with it the container's; none of that name is no error.
 ///
 /// Takes the kernel some 20 ms: not for the way of a start.
@@ -132,7 +149,7 @@ pub(crate) fn configure(mut socket: Socket, index: u32, endpoint: &Endpoint) -> 
         Change::set_link(container_side(index, endpoint)),
         Change::address(index, endpoint.address),
     ];
-    changes.extend(endpoint.gateway.map(|gateway| Change::default_route(index, gateway)));
+    changes.extend(endpoint.gateway.map(|gateway| Change::default_route(Some(index), gateway)));
     socket.apply(changes).map_err(|(place, error)| {
         let what = ["bring it up", "set its address", "set the default route"];
         io::Error::new(error.kind(), format!("{}: {error}", what[place]))

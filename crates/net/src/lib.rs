@@ -22,8 +22,8 @@ mod port;
 mod resolver;
 
 pub use address::{Addresses, choose_subnet, mac_of, overlaps};
-pub use bridge::{Bridge, ensure_bridge, remove_bridge};
-pub use endpoint::{Endpoint, connect_namespace, connect_tap, disconnect};
+pub use bridge::{Bridge, ensure_bridge, interface_exists, remove_bridge};
+pub use endpoint::{Endpoint, connect_namespace, connect_tap, disconnect, set_default_route};
 pub use error::{Error, Result};
 pub use firewall::Firewall;
 pub use namespace::{create_namespace, delete_namespace};

@@ -61,7 +61,8 @@ impl Change {
         Change(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0)
     }
 
-    pub fn default_route(index: u32, gateway: Ipv4Addr) -> Self {
+    /// Through the given interface, or the one that the gateway is reached by.
+    pub fn default_route(index: Option<u32>, gateway: Ipv4Addr) -> Self {
         let mut message = RouteMessage::default();
         message.header = RouteHeader {
             address_family: AddressFamily::Inet,
@@ -71,8 +72,8 @@ impl Change {
             kind: RouteType::Unicast,
             ..RouteHeader::default()
         };
-        message.attributes =
-            vec![RouteAttribute::Gateway(IpAddr::V4(gateway).into()), RouteAttribute::Oif(index)];
+        message.attributes = vec![RouteAttribute::Gateway(IpAddr::V4(gateway).into())];
+        message.attributes.extend(index.map(RouteAttribute::Oif));
         Change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 }

@@ -20,6 +20,8 @@ ff02::2\tip6-allrouters
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What systemd-resolved asks, when the host's own file only leads to it.
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+/// Bytes of a `hosts` file that is still read.
+const LARGEST: u64 = 1 << 20;
 /// What an extra host says for the host's own address.
 const HOST_GATEWAY: &str = "host-gateway";
 
@@ -31,9 +33,8 @@ impl Engine {
         if let Mode::Container(other) = mode {
             let other = self.0.containers.get(other)?;
             for name in ["hosts", "hostname", "resolv.conf"] {
-                let path = other.places.file(name);
-                let text = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
-                put(&container.places.file(name), &text)?;
+                let text = read_bounded(&other.places.file(name))?;
+                put(&container.places.file(name), text.as_bytes())?;
             }
             return Ok(());
         }
@@ -115,7 +116,7 @@ fn hostname(record: &Record) -> String {
 }
 
 /// The name with its domain first, as it is written beside the container's address.
-fn own_names(record: &Record) -> String {
+pub(super) fn own_names(record: &Record) -> String {
     let name = hostname(record);
     match record.config.domainname.as_deref().unwrap_or_default() {
         "" => match name.split_once('.') {
@@ -169,6 +170,19 @@ fn resolv_conf(host: &wire::HostConfig, host_text: &str, in_host: bool) -> Strin
         }
     }
     text
+}
+
+/// A file that a container may have changed: not more of it than such files ever are.
+pub(super) fn read_bounded(path: &Path) -> Result<String> {
+    use std::io::Read;
+    let what = || format!("read {}", path.display());
+    let mut text = Vec::new();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    file.doing(what)?.take(LARGEST + 1).read_to_end(&mut text).doing(what)?;
+    if text.len() as u64 > LARGEST {
+        return Err(Error::internal(format!("{} has more than {LARGEST} bytes", path.display())));
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Writes a file in place: whoever has it mounted sees the new text.

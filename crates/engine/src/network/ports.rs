@@ -59,8 +59,17 @@ impl Engine {
         Ok(result)
     }
 
-    /// Leads the ports of a running container to it that an earlier daemon bound.
+    /// Takes a running container over from an earlier daemon: its networks are used, and the ports that
+    /// were bound lead to it.
     pub(crate) async fn ports_restore(&self, record: &Record) -> Result<()> {
+        {
+            let mut state = self.0.networks.state();
+            for endpoint in &record.networks {
+                if let Some(network) = state.get_mut(&endpoint.network) {
+                    network.active.insert(record.id.clone());
+                }
+            }
+        }
         let ports = self.ports_of(record);
         if !ports.is_empty() {
             self.0.networks.opened()?.firewall.publish(&ports).await?;
