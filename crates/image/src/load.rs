@@ -175,6 +175,33 @@ impl Store {
         self.add(&text, &Vec::from_iter(names))
     }
 
+    /// Makes an image of another one and one more layer; its id. `config` is its whole configuration, to
+    /// which the layer, the time and `entry` of the history are added.
+    pub fn commit(
+        &self,
+        layer: &mut dyn Read,
+        parent: &Image,
+        mut config: Value,
+        mut entry: Value,
+        name: Option<&str>,
+    ) -> Result<String> {
+        let names = name.map(parse_reference).transpose()?;
+        let _adding = self.adding.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let digest = self.unpack(layer)?;
+        let mut layers = parent.layers.clone();
+        layers.push(digest);
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
+        entry["created"] = json!(now);
+        config["created"] = json!(now);
+        config["rootfs"] = json!({ "type": "layers", "diff_ids": layers });
+        let mut history = config.get("history").and_then(Value::as_array).cloned();
+        history.get_or_insert_default().push(entry);
+        config["history"] = json!(history);
+        let text = serde_json::to_vec(&config).map_err(std::io::Error::from);
+        let text = text.doing(|| "write the configuration".to_string())?;
+        self.add(&text, &Vec::from_iter(names))
+    }
+
     /// Writes images as an archive that [`Store::load`] and Docker take.
     pub fn save(&self, names: &[String], output: &mut dyn Write) -> Result<()> {
         let what = || "write the archive".to_string();
