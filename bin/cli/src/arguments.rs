@@ -110,7 +110,7 @@ mod tests {
 
     fn run(line: &str) -> crate::commands::run::Run {
         match parse(line.split(' ')).unwrap().command {
-            Command::Run(run) => run,
+            Command::Run(run) => *run,
             other => panic!("{other:?}"),
         }
     }

@@ -18,6 +18,7 @@ mod network;
 pub mod options;
 mod port;
 
+pub use body::pairs;
 pub use environment::{environment, pair};
 use options::{Options, Pull};
 

@@ -11,14 +11,19 @@ use std::process::ExitCode;
 
 use caisson_api::client::{Client, DEFAULT_HOST};
 
+mod archive_file;
 mod arguments;
 mod commands;
 mod create;
 mod each;
 mod failure;
+mod filter;
 mod foreground;
+mod format;
+mod json;
 mod keys;
 mod output;
+mod ports;
 mod pull;
 mod signals;
 mod streams;
@@ -29,7 +34,6 @@ mod time;
 pub use arguments::command;
 
 use arguments::Arguments;
-use commands::Command;
 use failure::{Failure, Result};
 
 /// The exit code of `run` when the daemon is the reason, and of everything that is written wrongly.
@@ -43,7 +47,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    let is_run = matches!(arguments.command, Command::Run(_));
+    let is_run = arguments.command.is_run();
     let failure = match run(&arguments) {
         Ok(code) => return code.into(),
         Err(failure) => failure,

@@ -6,12 +6,17 @@ const GAP: usize = 3;
 
 /// Aligns lines whose cells are separated by tabs. The last cell of a line is not padded.
 pub fn align(lines: &[String]) -> String {
+    align_from(lines, NARROWEST)
+}
+
+/// As [`align`], with columns of at least this width.
+pub fn align_from(lines: &[String], narrowest: usize) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter(|row| column + 1 < row.len());
         let longest = cells.map(|row| row[column].chars().count()).max();
-        longest.map_or(0, |longest| (longest + GAP).max(NARROWEST))
+        longest.map_or(0, |longest| (longest + GAP).max(narrowest))
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();

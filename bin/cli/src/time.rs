@@ -41,14 +41,6 @@ pub fn local(seconds: i64) -> String {
     }
 }
 
-/// As [`local`], from RFC 3339; what is no time stays as it is.
-pub fn local_of(text: &str) -> String {
-    match DateTime::parse_from_rfc3339(text) {
-        Ok(time) => words(time.with_timezone(&Local)),
-        Err(_) => text.to_string(),
-    }
-}
-
 fn words(time: DateTime<Local>) -> String {
     let zone = time.format("%z").to_string();
     let name = if zone == "+0000" { "UTC".to_string() } else { zone.clone() };
@@ -59,11 +51,6 @@ fn words(time: DateTime<Local>) -> String {
 pub fn precise(nanoseconds: i64) -> String {
     let time = DateTime::from_timestamp_nanos(nanoseconds).with_timezone(&Local);
     time.format("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string()
-}
-
-/// Seconds since 1970 of RFC 3339.
-pub fn seconds_of(text: &str) -> Option<i64> {
-    Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp())
 }
 
 #[cfg(test)]

@@ -210,7 +210,8 @@ fn security_options(given: &[String]) -> Result<(Vec<String>, bool)> {
     Ok((options, open_system))
 }
 
-fn pairs(option: &str, given: &[String]) -> Result<HashMap<String, String>> {
+/// `KEY=VALUE`s; the value may not be left out.
+pub fn pairs(option: &str, given: &[String]) -> Result<HashMap<String, String>> {
     let split = |text: &String| match text.contains('=') {
         true => Ok(pair(text)),
         false => Err(Failure::words(format!("invalid --{option}: {text:?}: must be KEY=VALUE"))),
