@@ -3,8 +3,10 @@
 //! Everything that can be refused is refused here, before anything is made. The container's directory is made
 //! under another name and renamed, so that a crash leaves none half made.
 
+mod adapt;
 mod checks;
 mod config;
+mod limits;
 mod mounts;
 mod name;
 
@@ -17,7 +19,8 @@ use crate::error::{Doing, Error, Result};
 use crate::record::{MountKind, Places, Record, RuntimeType, State};
 use crate::volume::random_name;
 use crate::{Container, Engine, blocking, wire};
-pub(crate) use checks::{container_port, policy_of, resources_checked};
+pub(crate) use checks::{container_port, policy_of};
+pub(crate) use limits::check as resources_checked;
 pub(crate) use name::check_name;
 
 impl Engine {
@@ -48,7 +51,13 @@ impl Engine {
         let mut host_config = body.host_config.take().unwrap_or_default();
         let networking = body.networking_config.take();
         let id = random_name()?;
-        let (config, args) = config::merged(body, &image.config, &id, &host_config)?;
+        adapt::complete(&mut host_config);
+        checks::conflicts(&body, &host_config)?;
+        let shared = self.shared_name(&mut host_config)?;
+        let (mut config, args) = config::merged(body, &image.config, &id, &host_config)?;
+        if shared.is_some() {
+            config.hostname = shared;
+        }
         let mut warnings = Vec::new();
         checks::all(&config, &mut host_config, &mut warnings)?;
         let runtime_type = match host_config.isolation {
@@ -80,6 +89,17 @@ impl Engine {
         Ok(wire::ContainerCreateResponse { id, warnings })
     }
 
+    /// Puts the id of another container whose network this one shares in place of its name; its host name.
+    fn shared_name(&self, host: &mut wire::HostConfig) -> Result<Option<String>> {
+        let mode = host.network_mode.clone().unwrap_or_default();
+        let Some(name) = mode.strip_prefix("container:").filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        let other = self.0.containers.get(name)?.record();
+        host.network_mode = Some(format!("container:{}", other.id));
+        Ok(Some(other.config.hostname.unwrap_or_default()))
+    }
+
     fn take_name(&self, name: Option<String>, id: &str) -> Result<String> {
         if let Some(name) = name {
             self.0.containers.reserve_name(&name, id)?;
@@ -96,14 +116,36 @@ impl Engine {
         Ok(name)
     }
 
-    /// Makes the container's directory and its volumes.
+    /// Makes the container's directory and its volumes; takes back what it made when something fails.
     fn make(&self, record: &Record) -> Result<Arc<Container>> {
-        for mount in &record.mounts {
-            if let MountKind::Volume { name, anonymous, .. } = &mount.kind {
-                let labels = mounts::volume_labels(record, mount);
-                self.volume_ensure(name, *anonymous, &labels)?;
+        let mut fresh = Vec::new();
+        let made = self.make_volumes(record, &mut fresh).and_then(|()| self.make_directory(record));
+        if made.is_err() {
+            for name in fresh {
+                if let Err(error) = self.volume_remove_now(&name) {
+                    tracing::warn!("{error}");
+                }
             }
         }
+        made
+    }
+
+    /// Makes the volumes; `fresh` are those that nobody but this container can know.
+    fn make_volumes(&self, record: &Record, fresh: &mut Vec<String>) -> Result<()> {
+        for mount in &record.mounts {
+            if let MountKind::Volume { name, anonymous, .. } = &mount.kind {
+                let known = self.volume_data(name).exists();
+                let labels = mounts::volume_labels(record, mount);
+                self.volume_ensure(name, *anonymous, &labels)?;
+                if *anonymous && !known {
+                    fresh.push(name.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, record: &Record) -> Result<Arc<Container>> {
         let data_root = &self.0.settings.data_root;
         let root = data_root.join("containers");
         let fresh = root.join(format!("new-{}", record.id));

@@ -1,9 +1,12 @@
 //! A container's record as an OCI runtime spec. The same record gives the same spec for both types: what
 //! differs is done behind the sandbox.
 
+mod devices;
 mod mounts;
 mod privileges;
 mod resources;
+mod seccomp;
+mod security;
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +15,10 @@ use caisson_launch::plan::{REAPER, USER};
 
 use crate::error::{Doing, Error, Result};
 use crate::{Container, Engine, Record, RuntimeType, wire};
-pub(crate) use privileges::{Security, capability, rlimits};
+pub(crate) use devices::devices_checked;
+pub(crate) use privileges::{capability, rlimits};
 pub(crate) use resources::resources;
+pub(crate) use security::Security;
 
 impl Engine {
     /// What is started; `namespace` is the network namespace of a process container, or none for the host's.
@@ -50,7 +55,8 @@ impl Engine {
         linux.set_cgroups_path(Some(PathBuf::from(self.cgroup_of(record))));
         let mut limits = resources(host);
         let base = linux.resources().as_ref().and_then(|base| base.devices().clone());
-        let (devices, rules) = privileges::devices(host, base.unwrap_or_default())?;
+        let all = record.runtime_type == RuntimeType::Process;
+        let (devices, rules) = devices::devices(host, base.unwrap_or_default(), all)?;
         limits.set_devices(Some(rules));
         linux.set_resources(Some(limits)).set_devices(Some(devices));
         let sysctl = host.sysctls.clone().filter(|map| !map.is_empty());
@@ -62,7 +68,7 @@ impl Engine {
         };
         linux.set_masked_paths(paths(&host.masked_paths, linux.masked_paths()));
         linux.set_readonly_paths(paths(&host.readonly_paths, linux.readonly_paths()));
-        linux.set_seccomp(security.seccomp(privileged, privileges::bounding(&process)));
+        linux.set_seccomp(security.seccomp(privileged, privileges::bounding(&process))?);
         spec.set_process(Some(process)).set_linux(Some(linux));
         Ok(spec)
     }
@@ -114,12 +120,13 @@ impl Engine {
         let tty = config.tty == Some(true);
         let mut env = environment(record, tty);
         for entry in config.env.iter().flatten() {
-            let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
-            if entry.starts_with('=') || !entry.contains('=') {
+            if entry.is_empty() || entry.starts_with('=') || entry.contains('\0') {
                 return Err(Error::invalid(format!("invalid environment variable: {entry}")));
             }
-            env.retain(|other| name(other) != name(entry));
-            env.push(entry.clone());
+            put(&mut env, entry);
+        }
+        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+            return Err(Error::invalid("No exec command specified"));
         }
         if let Some(directory) = config.working_dir.as_deref().filter(|path| !path.is_empty()) {
             if !directory.starts_with('/') {
@@ -190,20 +197,29 @@ fn obstacle(record: &Record) -> Option<String> {
     None
 }
 
+/// What every process has, replaced and completed by the configuration.
 fn environment(record: &Record, tty: bool) -> Vec<String> {
-    let mut env = record.config.env.clone().unwrap_or_default();
-    let has = |env: &[String], name: &str| env.iter().any(|entry| entry.starts_with(name));
     let hostname = record.config.hostname.clone().unwrap_or_default();
-    for (name, default) in [
-        ("PATH=", defaults::PATH.to_string()),
-        ("HOSTNAME=", format!("HOSTNAME={hostname}")),
-        ("TERM=", "TERM=xterm".to_string()),
-    ] {
-        if (name != "TERM=" || tty) && !has(&env, name) {
-            env.push(default);
-        }
+    let mut env = vec![defaults::PATH.to_string(), format!("HOSTNAME={hostname}")];
+    if tty {
+        env.push("TERM=xterm".into());
+    }
+    for entry in record.config.env.iter().flatten() {
+        put(&mut env, entry);
     }
     env
+}
+
+/// Sets a variable, in the place of an earlier value; a name without a value takes it away.
+fn put(env: &mut Vec<String>, entry: &str) {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
+    let known = env.iter().position(|other| name(other) == name(entry));
+    match (known, entry.contains('=')) {
+        (Some(at), true) => env[at] = entry.into(),
+        (Some(at), false) => drop(env.remove(at)),
+        (None, true) => env.push(entry.into()),
+        (None, false) => {}
+    }
 }
 
 /// The namespaces: a container's own, but for those that it shares with the host.
@@ -263,9 +279,10 @@ mod tests {
     #[test]
     fn the_environment_is_completed() {
         let mut one = record('a', "web", 100);
-        one.config.env = Some(vec!["PATH=/x".into()]);
+        one.config.env = Some(vec!["A=1".into(), "PATH=/x".into()]);
         one.config.hostname = Some("box".into());
-        assert_eq!(environment(&one, false), ["PATH=/x", "HOSTNAME=box"]);
-        assert_eq!(environment(&one, true), ["PATH=/x", "HOSTNAME=box", "TERM=xterm"]);
+        assert_eq!(environment(&one, false), ["PATH=/x", "HOSTNAME=box", "A=1"]);
+        one.config.env = Some(vec!["TERM=dumb".into(), "HOSTNAME".into()]);
+        assert_eq!(environment(&one, true), [defaults::PATH, "TERM=dumb"]);
     }
 }

@@ -5,8 +5,22 @@ use std::collections::HashMap;
 use crate::error::{Error, Kind, Result};
 use crate::wire::{self, HostConfig, RestartPolicyNameEnum as Policy};
 
-/// The least memory that a limit may be.
-const LEAST_MEMORY: i64 = 6 << 20;
+/// Refuses what the client asked for and that excludes each other; what the image says plays no part.
+pub fn conflicts(body: &wire::ContainerCreateBody, host: &HostConfig) -> Result<()> {
+    let named = !body.hostname.as_deref().unwrap_or_default().is_empty();
+    let shared = host.network_mode.as_deref().is_some_and(|mode| mode.starts_with("container:"));
+    let conflict = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
+    if shared && named {
+        return conflict("hostname and the network mode");
+    }
+    if shared && body.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
+        return conflict("port exposing and the container type network mode");
+    }
+    if host.uts_mode.as_deref() == Some("host") && named {
+        return conflict("hostname and the UTS mode");
+    }
+    Ok(())
+}
 
 /// Checks everything, and fills in what follows from what is given.
 pub fn all(
@@ -14,11 +28,38 @@ pub fn all(
     host: &mut HostConfig,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    resources_checked(host, warnings)?;
+    super::limits::check(host, warnings)?;
     restart(host)?;
     log(host)?;
     modes(host)?;
-    ports(config, host)?;
+    unsupported(host)?;
+    of_process(config, warnings)?;
+    for name in config.exposed_ports.iter().flatten().map(|(port, _)| port) {
+        exposed(name)?;
+    }
+    if host.network_mode.as_deref() == Some("host")
+        && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty())
+    {
+        warnings.push("Published ports are discarded when using host network mode".into());
+    }
+    for (names, what) in [(&host.cap_add, "CapAdd"), (&host.cap_drop, "CapDrop")] {
+        for name in names.iter().flatten() {
+            crate::spec::capability(name)
+                .map_err(|error| error.doing(format!("invalid {what}")))?;
+        }
+    }
+    crate::spec::Security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    crate::spec::rlimits(host)?;
+    crate::spec::devices_checked(host)?;
+    sysctls(host)?;
+    if host.shm_size.unwrap_or_default() < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    Ok(())
+}
+
+/// What the container's process is started with.
+fn of_process(config: &wire::ContainerConfig, warnings: &mut Vec<String>) -> Result<()> {
     if let Some(signal) = config.stop_signal.as_deref().filter(|signal| !signal.is_empty()) {
         crate::kill::signal(signal)?;
     }
@@ -29,120 +70,78 @@ pub fn all(
             "the working directory '{directory}' is invalid, it needs to be an absolute path"
         )));
     }
-    if config
-        .healthcheck
-        .as_ref()
-        .and_then(|check| check.test.as_ref())
-        .is_some_and(|test| test.first().is_some_and(|first| !first.is_empty() && first != "NONE"))
-    {
-        warnings.push("Health checks are not run yet.".into());
-    }
-    for name in host.cap_add.iter().chain(&host.cap_drop).flatten() {
-        crate::spec::capability(name)?;
-    }
-    crate::spec::Security::parse(host.security_opt.as_deref().unwrap_or_default())?;
-    crate::spec::rlimits(host)?;
-    for name in host.sysctls.iter().flatten().map(|(name, _)| name) {
-        if !(name.starts_with("net.")
-            || name.starts_with("kernel.")
-            || name.starts_with("fs.mqueue."))
-        {
-            return Err(Error::invalid(format!("sysctl '{name}' is not allowed")));
-        }
-    }
-    if host.shm_size.unwrap_or_default() < 0 {
-        return Err(Error::invalid("SHM size can not be less than 0"));
-    }
-    Ok(())
-}
-
-/// Limits, also those of an update.
-pub(crate) fn resources_checked(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
-    let invalid = |text: &str| Err(Error::invalid(text));
-    let number = |value: Option<i64>| value.unwrap_or_default();
-    let (memory, swap) = (number(host.memory), number(host.memory_swap));
-    if memory != 0 && memory < LEAST_MEMORY {
-        return invalid("Minimum memory limit allowed is 6MB");
-    }
-    if swap > 0 && memory == 0 {
-        return invalid(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        );
-    }
-    if memory > 0 && swap > 0 && swap < memory {
-        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    let reservation = number(host.memory_reservation);
-    if reservation != 0 && reservation < LEAST_MEMORY {
-        return invalid("Minimum memory reservation allowed is 6MB");
-    }
-    if memory > 0 && reservation > memory {
-        return invalid(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-        );
-    }
-    if memory > 0 && swap == 0 {
-        // As much swap as memory, as Docker.
-        host.memory_swap = Some(memory.saturating_mul(2));
-    }
-    let nano = number(host.nano_cpus);
-    if nano != 0 && (number(host.cpu_period) != 0 || number(host.cpu_quota) != 0) {
-        return invalid(
-            "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.",
-        );
-    }
-    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as i64;
-    if nano < 0 || nano > most * 1_000_000_000 {
-        return Err(Error::invalid(format!(
-            "range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"
-        )));
-    }
-    let period = number(host.cpu_period);
-    if period != 0 && !(1000..=1_000_000).contains(&period) {
-        return invalid(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        );
-    }
-    let quota = number(host.cpu_quota);
-    if quota > 0 && quota < 1000 {
-        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
-    }
-    for (value, what) in [(&host.cpuset_cpus, "cpus"), (&host.cpuset_mems, "mems")] {
-        if let Some(text) = value.as_deref().filter(|text| !text.is_empty())
-            && !is_set(text, if what == "cpus" { most } else { 1 })
-        {
+    /// The most that the kernel takes (sethostname(2)).
+    const NAME: usize = 64;
+    for (name, what) in [(&config.hostname, "hostname"), (&config.domainname, "domain name")] {
+        let name = name.as_deref().unwrap_or_default();
+        let bad = |c: char| c.is_whitespace() || c.is_control();
+        if name.len() > NAME || name.contains(bad) {
             return Err(Error::invalid(format!(
-                "Requested CPUs are not available - requested {text}, available: 0-{}",
-                most - 1
+                "invalid {what} {name:?}: it has at most {NAME} bytes and no white space"
             )));
         }
     }
-    if let Some(weight) = host.blkio_weight.filter(|weight| *weight != 0)
-        && !(10..=1000).contains(&weight)
-    {
-        return invalid("Range of blkio weight is from 10 to 1000");
+    let check = config.healthcheck.as_ref();
+    if let Some(check) = check {
+        health(check)?;
     }
-    if host.oom_kill_disable == Some(true) {
-        warnings.push("OomKillDisable is not supported and is ignored.".into());
-    }
-    let score = number(host.oom_score_adj);
-    if !(-1000..=1000).contains(&score) {
-        return Err(Error::invalid(format!(
-            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
-        )));
+    let test = check.and_then(|check| check.test.as_deref()).unwrap_or_default();
+    if test.first().is_some_and(|first| !first.is_empty() && first != "NONE") {
+        warnings.push("Health checks are not run yet.".into());
     }
     Ok(())
 }
 
-/// A list such as `0-2,4` of numbers below `end`.
-fn is_set(text: &str, end: i64) -> bool {
-    text.split(',').all(|part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        match (first.trim().parse::<i64>(), last.trim().parse::<i64>()) {
-            (Ok(first), Ok(last)) => 0 <= first && first <= last && last < end,
-            _ => false,
+fn health(check: &wire::HealthConfig) -> Result<()> {
+    /// A millisecond.
+    const LEAST: i64 = 1_000_000;
+    for (value, what) in [
+        (check.interval, "Interval"),
+        (check.timeout, "Timeout"),
+        (check.start_period, "StartPeriod"),
+        (check.start_interval, "StartInterval"),
+    ] {
+        if value.is_some_and(|value| value != 0 && value < LEAST) {
+            return Err(Error::invalid(format!("{what} in Healthcheck cannot be less than 1ms")));
         }
-    })
+    }
+    if check.retries.is_some_and(|retries| retries < 0) {
+        return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    Ok(())
+}
+
+/// Kernel parameters that a namespace of the container has for itself.
+fn sysctls(host: &HostConfig) -> Result<()> {
+    const OF_IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let is_host = |mode: &Option<String>| mode.as_deref() == Some("host");
+    for (name, value) in host.sysctls.iter().flatten() {
+        let ipc = OF_IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
+        let net = name.starts_with("net.");
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let why = if !name.bytes().all(plain) || !(ipc || net) {
+            "only those of a container's own namespaces are: net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*"
+        } else if net && is_host(&host.network_mode) {
+            "it is the host's in host network mode"
+        } else if ipc && is_host(&host.ipc_mode) {
+            "it is the host's in host IPC mode"
+        } else if value.contains('\0') {
+            "its value has a zero byte"
+        } else {
+            continue;
+        };
+        return Err(Error::invalid(format!("sysctl '{name}' is not allowed: {why}")));
+    }
+    Ok(())
 }
 
 fn restart(host: &HostConfig) -> Result<()> {
@@ -239,6 +238,16 @@ fn modes(host: &HostConfig) -> Result<()> {
         "" | "host" => {}
         other => return Err(Error::invalid(format!("invalid USER mode: {other:?}"))),
     }
+    let parent = given(&host.cgroup_parent);
+    if parent.contains('\0') || parent.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(Error::invalid(format!("invalid cgroup parent: {parent:?}")));
+    }
+    Ok(())
+}
+
+/// What Docker has and this engine has not.
+fn unsupported(host: &HostConfig) -> Result<()> {
+    let unsupported = |what: String| Err(Error::new(Kind::Unsupported, what));
     if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
         return unsupported("links are not supported: put the containers into a network".into());
     }
@@ -246,10 +255,16 @@ fn modes(host: &HostConfig) -> Result<()> {
         return unsupported("device requests (--gpus) are not supported".into());
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
-        return unsupported("storage options are not supported".into());
+        return unsupported("storage options (--storage-opt) are not supported".into());
     }
-    let runtime = given(&host.runtime);
-    if !matches!(runtime.as_str(), "" | "caisson" | "runc" | "io.containerd.runc.v2") {
+    let driver = host.volume_driver.as_deref().unwrap_or_default();
+    if !matches!(driver, "" | "local") {
+        return Err(Error::not_found(format!(
+            "error looking up volume plugin {driver}: plugin {driver:?} not found: volumes are local"
+        )));
+    }
+    let runtime = host.runtime.as_deref().unwrap_or_default();
+    if !matches!(runtime, "" | "caisson" | "runc" | "io.containerd.runc.v2") {
         return Err(Error::invalid(format!(
             "unknown or invalid runtime name: {runtime}: choose the runtime type with --isolation"
         )));
@@ -257,24 +272,9 @@ fn modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn ports(config: &wire::ContainerConfig, host: &HostConfig) -> Result<()> {
-    let exposed = config.exposed_ports.iter().flatten().map(|(port, _)| port);
-    for port in exposed.chain(host.port_bindings.iter().flatten().map(|(port, _)| port)) {
-        container_port(port)?;
-    }
-    for binding in host.port_bindings.iter().flatten().flat_map(|(_, list)| list.iter().flatten()) {
-        let ip = binding.host_ip.as_deref().unwrap_or_default();
-        if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
-            return Err(Error::invalid(format!("invalid IP address: {ip}")));
-        }
-        let number = binding.host_port.as_deref().unwrap_or_default();
-        let (first, last) = number.split_once('-').unwrap_or((number, number));
-        let port = |text: &str| text.is_empty() || text.parse::<u16>().is_ok();
-        if !port(first) || !port(last) {
-            return Err(Error::invalid(format!("invalid port specification: {number:?}")));
-        }
-    }
-    Ok(())
+/// Checks a port that is only told of: sctp too.
+fn exposed(name: &str) -> Result<()> {
+    container_port(name.strip_suffix("/sctp").unwrap_or(name)).map(drop)
 }
 
 /// Reads `80/tcp`; without a protocol it is tcp.
@@ -301,11 +301,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named() {
-        assert!(refused(|h| h.memory = Some(1 << 20)).contains("6MB"));
-        assert!(refused(|h| h.nano_cpus = Some(1 << 50)).starts_with("range of CPUs"));
-        assert!(refused(|h| h.cpuset_cpus = Some("0,9999".into())).contains("requested 0,9999"));
         assert!(refused(|h| h.pid_mode = Some("container:x".into())).contains("container:x"));
         assert!(refused(|h| h.cap_add = Some(vec!["FLY".into()])).contains("FLY"));
+        assert!(
+            refused(|h| h.sysctls = Some([("kernel.core_pattern".into(), "x".into())].into()))
+                .contains("kernel.core_pattern")
+        );
+        assert!(
+            refused(|h| {
+                h.network_mode = Some("host".into());
+                h.sysctls = Some([("net.ipv4.ip_forward".into(), "1".into())].into());
+            })
+            .contains("host network mode")
+        );
+        assert!(refused(|h| h.volume_driver = Some("nfs".into())).contains("nfs"));
+        assert!(refused(|h| h.cgroup_parent = Some("/a/../b".into())).contains("/a/../b"));
         assert!(refused(|h| h.links = Some(vec!["a:b".into()])).contains("links"));
         let log = |name: &str, value: &str| wire::HostConfigLogConfig {
             typ: Some("json-file".into()),
@@ -327,10 +337,19 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_limit_has_as_much_swap() {
-        let mut host = HostConfig { memory: Some(64 << 20), ..Default::default() };
-        all(&wire::ContainerConfig::default(), &mut host, &mut Vec::new()).unwrap();
-        assert_eq!(host.memory_swap, Some(128 << 20));
+    fn what_excludes_each_other_is_refused() {
+        let host = |network: &str, uts: &str| HostConfig {
+            network_mode: Some(network.into()),
+            uts_mode: Some(uts.into()),
+            ..Default::default()
+        };
+        let body = wire::ContainerCreateBody { hostname: Some("x".into()), ..Default::default() };
+        for (host, what) in [(host("container:a", ""), "network"), (host("bridge", "host"), "UTS")]
+        {
+            assert!(conflicts(&body, &host).unwrap_err().message.contains(what));
+            assert!(conflicts(&wire::ContainerCreateBody::default(), &host).is_ok());
+        }
+        assert!(conflicts(&body, &host("host", "")).is_ok());
     }
 
     #[test]

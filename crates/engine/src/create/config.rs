@@ -18,12 +18,11 @@ pub fn merged(
     let mut config = own(body)?;
     let entrypoint = config.entrypoint.take();
     let command = config.cmd.take().filter(|words| !words.is_empty());
-    // An entrypoint that is given takes the image's command away; an empty one takes the entrypoint away.
+    // An entrypoint that is given takes the image's command away; `[""]` takes the image's entrypoint away too.
     let (entrypoint, command) = match entrypoint {
-        Some(words) => {
-            let none = words.is_empty() || words == [""];
-            (Some(words).filter(|_| !none), command)
-        }
+        Some(given) if given == [""] => (None, command),
+        Some(given) if given.is_empty() => (None, command.or_else(|| words(of, "Cmd"))),
+        Some(given) => (Some(given), command),
         None => {
             let command = command.or_else(|| words(of, "Cmd"));
             (words(of, "Entrypoint"), command)
@@ -38,7 +37,7 @@ pub fn merged(
     }
     config.entrypoint = entrypoint;
     config.cmd = command;
-    config.env = Some(environment(words(of, "Env"), config.env.take())?);
+    config.env = Some(environment(config.env.take(), words(of, "Env"))?);
     config.labels = Some(maps(strings(of, "Labels"), config.labels.take()));
     config.exposed_ports = sets(of, "ExposedPorts", config.exposed_ports.take());
     config.volumes = sets(of, "Volumes", config.volumes.take());
@@ -51,10 +50,7 @@ pub fn merged(
             *field = of.get(name).and_then(Value::as_str).map(String::from);
         }
     }
-    if config.healthcheck.is_none() {
-        let check = of.get("Healthcheck").cloned();
-        config.healthcheck = check.and_then(|check| serde_json::from_value(check).ok());
-    }
+    config.healthcheck = health(config.healthcheck.take(), of);
     if config.shell.is_none() {
         config.shell = words(of, "Shell");
     }
@@ -109,23 +105,47 @@ fn sets(config: &Value, name: &str, given: Option<Set>) -> Option<Set> {
     Some(set).filter(|set| !set.is_empty())
 }
 
-/// The image's variables, replaced and completed by the given ones. A name without a value removes it.
-fn environment(image: Option<Vec<String>>, given: Option<Vec<String>>) -> Result<Vec<String>> {
-    let mut all: Vec<String> = image.unwrap_or_default();
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
-    for entry in given.unwrap_or_default() {
+/// The given variables, then those of the image that they do not name. A name without a value is kept: it
+/// takes the variable away when the container starts.
+fn environment(given: Option<Vec<String>>, image: Option<Vec<String>>) -> Result<Vec<String>> {
+    let mut all = given.unwrap_or_default();
+    for entry in &all {
         if entry.starts_with('=') || entry.is_empty() || entry.contains('\0') {
             return Err(Error::invalid(format!("invalid environment variable: {entry}")));
         }
-        let known = all.iter().position(|other| name(other) == name(&entry));
-        match (known, entry.contains('=')) {
-            (Some(at), true) => all[at] = entry,
-            (Some(at), false) => drop(all.remove(at)),
-            (None, true) => all.push(entry),
-            (None, false) => {}
+    }
+    for entry in image.unwrap_or_default() {
+        if !all.iter().any(|other| variable(other) == variable(&entry)) {
+            all.push(entry);
         }
     }
     Ok(all)
+}
+
+/// The name of an entry such as `NAME=value`.
+fn variable(entry: &str) -> &str {
+    entry.split('=').next().unwrap_or_default()
+}
+
+/// The health check: what is not given of it is the image's.
+fn health(given: Option<wire::HealthConfig>, of: &Value) -> Option<wire::HealthConfig> {
+    let image = of.get("Healthcheck").cloned();
+    let image: Option<wire::HealthConfig> =
+        image.and_then(|check| serde_json::from_value(check).ok());
+    let (given, image) = match (given, image) {
+        (Some(given), Some(image)) => (given, image),
+        (given, image) => return given.or(image),
+    };
+    let number =
+        |given: Option<i64>, image: Option<i64>| given.filter(|value| *value != 0).or(image);
+    Some(wire::HealthConfig {
+        test: given.test.filter(|test| !test.is_empty()).or(image.test),
+        interval: number(given.interval, image.interval),
+        timeout: number(given.timeout, image.timeout),
+        retries: number(given.retries, image.retries),
+        start_period: number(given.start_period, image.start_period),
+        start_interval: number(given.start_interval, image.start_interval),
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +175,7 @@ mod tests {
         assert_eq!(args(None, list(&["other"])), ["/init", "other"]);
         assert_eq!(args(list(&["sh"]), None), ["sh"]);
         assert_eq!(args(list(&[""]), list(&["ls"])), ["ls"]);
+        assert_eq!(args(list(&[]), None), ["serve", "-x"]);
         let empty = wire::ContainerCreateBody::default();
         let host = wire::HostConfig::default();
         let error = merged(empty, &json!({}), &"a".repeat(64), &host).unwrap_err();
@@ -162,11 +183,21 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_replaced_and_removed() {
-        let env = list(&["A=2", "B=x=y", "PATH"]);
+    fn given_variables_come_first_and_win() {
+        let env = list(&["A=2", "B=x=y", "C"]);
         let (config, _) = merge(wire::ContainerCreateBody { env, ..Default::default() });
-        assert_eq!(config.env.unwrap(), ["A=2", "B=x=y"]);
-        assert!(environment(None, list(&["=x"])).is_err());
+        assert_eq!(config.env.unwrap(), ["A=2", "B=x=y", "C", "PATH=/bin"]);
+        assert!(environment(list(&["=x"]), None).is_err());
+    }
+
+    #[test]
+    fn a_health_check_is_completed() {
+        let image = json!({"Healthcheck": {"Test": ["CMD", "ok"], "Interval": 5, "Retries": 3}});
+        let given = wire::HealthConfig { interval: Some(9), ..Default::default() };
+        let check = health(Some(given), &image).unwrap();
+        assert_eq!(check.test.unwrap(), ["CMD", "ok"]);
+        assert_eq!((check.interval, check.retries), (Some(9), Some(3)));
+        assert!(health(None, &json!({})).is_none());
     }
 
     #[test]
