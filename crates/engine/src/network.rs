@@ -19,6 +19,8 @@ mod files;
 mod open;
 mod ports;
 mod state;
+#[cfg(test)]
+mod tests;
 mod up;
 mod view;
 

@@ -25,7 +25,18 @@ impl Engine {
     pub async fn open(settings: Settings) -> Result<Self> {
         let root = settings.data_root.join("images");
         let images = blocking(move || Store::open(&root)).await?;
-        let engine = Engine(Arc::new(Inner {
+        let engine = Self::new(settings, images);
+        engine.volumes_open()?;
+        engine.read_containers()?;
+        engine.host_open().await?;
+        engine.networks_open().await?;
+        engine.take_over().await?;
+        Ok(engine)
+    }
+
+    /// One that knows of nothing yet.
+    pub(crate) fn new(settings: Settings, images: Store) -> Self {
+        Engine(Arc::new(Inner {
             settings,
             images,
             events: Default::default(),
@@ -35,13 +46,7 @@ impl Engine {
             execs: Default::default(),
             standby: Default::default(),
             watches: Default::default(),
-        }));
-        engine.volumes_open()?;
-        engine.read_containers()?;
-        engine.host_open().await?;
-        engine.networks_open().await?;
-        engine.take_over().await?;
-        Ok(engine)
+        }))
     }
 
     fn read_containers(&self) -> Result<()> {
