@@ -6,10 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
-
+use crate::cache::{self, digest, put};
 use crate::{release, root, step};
+use anyhow::{Context, Result, ensure};
 
 const SOURCE: &str = "/usr/src/linux-source-6.12.tar.xz";
 /// Most that kernel and initramfs may take together, bytes.
@@ -52,7 +51,7 @@ pub fn kernel() -> Result<PathBuf> {
         .stdout;
     let compiler = Command::new("gcc").arg("--version").output().context("run gcc")?.stdout;
     let key = [&config[..], &version, &source.len().to_le_bytes(), &compiler].concat();
-    let cache = cache()?.join(&digest(&key)[..16]);
+    let cache = cache::directory("kernel")?.join(&digest(&key)[..16]);
     let image = cache.join("bzImage");
     if image.exists() {
         return Ok(image);
@@ -184,26 +183,6 @@ impl Archive {
         self.add("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
     }
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("caisson/kernel"))
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Puts a file in place whole: a reader sees the old one or the new one.
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file =
-        fs::File::create(&fresh).with_context(|| format!("create {}", fresh.display()))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path).with_context(|| format!("rename to {}", path.display()))
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod cache;
 mod demo;
 mod guest;
+mod images;
 mod setup;
 mod suite;
 
@@ -33,6 +35,11 @@ enum Task {
     Guest,
     /// Builds the programs and the guest.
     Build,
+    /// Makes the images busybox, nginx and wordpress from Debian's packages.
+    Images {
+        /// Only these.
+        names: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -51,6 +58,7 @@ fn main() -> Result<()> {
             guest::build().map(drop)
         }
         Task::Build => setup::everything(),
+        Task::Images { names } => images::run(&names),
     }
 }
 

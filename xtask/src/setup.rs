@@ -7,11 +7,19 @@ use anyhow::{Context, Result};
 
 use crate::{guest, release, root, step, target};
 
-/// Debian packages: (package, a file that shows it is there).
-const PACKAGES: [(&str, &str); 13] = [
+/// A Debian package, and a file that shows it is there.
+type Package = (&'static str, &'static str);
+
+/// For the busybox image.
+pub const BUSYBOX: Package = ("busybox-static", "/bin/busybox");
+/// For the images that are made of Debian's packages.
+pub const MMDEBSTRAP: Package = ("mmdebstrap", "/usr/bin/mmdebstrap");
+
+/// For programs, guest, demo and tests.
+const PACKAGES: [Package; 13] = [
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("linux-source-6.12", "/usr/src/linux-source-6.12.tar.xz"),
-    ("busybox-static", "/bin/busybox"),
+    BUSYBOX,
     ("nftables", "/usr/sbin/nft"),
     ("iproute2", "/usr/sbin/ip"),
     ("build-essential", "/usr/bin/make"),
@@ -39,9 +47,14 @@ pub fn everything() -> Result<()> {
     guest::build().map(drop)
 }
 
-/// Installs the Debian packages that are missing.
+/// Installs the Debian packages that building and running need.
 pub fn packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    packages_for(&PACKAGES)
+}
+
+/// Installs those of the packages that are missing.
+pub fn packages_for(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, shown_by)| !Path::new(shown_by).exists())
         .map(|(name, _)| *name)
