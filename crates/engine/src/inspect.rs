@@ -59,7 +59,7 @@ impl Engine {
             "RuntimeType": record.runtime_type.name(),
         });
         if record.runtime_type == RuntimeType::Hyperv {
-            body["Sandbox"] = self.sandbox_shown();
+            body["Sandbox"] = self.sandbox_shown(&record);
         }
         if size {
             let (own, whole) = self.sizes(container, &record);

@@ -275,6 +275,14 @@ impl Engine {
             None => None,
             Some(shape) => Some((shape, self.hyperv_ready().await?)),
         };
+        self.supervisor_in(sandbox).await
+    }
+
+    /// The same, with what executes the guest's instructions.
+    pub(crate) async fn supervisor_in(
+        &self,
+        sandbox: Option<(Shape, Accelerator)>,
+    ) -> Result<Supervisor> {
         let engine = self.clone();
         let (id, directory, tap) = crate::blocking(move || engine.spawn(sandbox)).await?;
         let connected = Client::connect(&directory).await;
@@ -359,7 +367,7 @@ impl Engine {
         Microvm {
             kernel: settings.guest_dir.join("kernel"),
             initramfs: settings.guest_dir.join("initramfs"),
-            qemu: "/usr/bin/qemu-system-x86_64".into(),
+            qemu: caisson_sandbox::probe::QEMU.into(),
             fsd_program: settings.programs.join("caisson-fsd"),
             accelerator,
             memory_mib: shape.memory_mib,

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use caisson_launch::privileges::CAPABILITIES;
-use caisson_protocol::supervisor::{Accelerator, Microvm};
-use caisson_sandbox::probe::probe;
+use caisson_protocol::supervisor::Accelerator;
+use caisson_sandbox::probe::{missing, open_kvm, probe, shape};
 use serde::Serialize;
 
-const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// How long a guest gets: hardware, emulation. Together they stay under 15 seconds on hosts without KVM.
 const LIMITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
-/// The unprivileged user that the probe's machine monitor runs as.
-const MONITOR_UID: u32 = 231_071;
 
 /// How good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,28 +64,14 @@ fn virtualisation(programs: &Path, guest: &Path, accelerator: Accelerator) -> Re
         ("hyperv emulated", "install qemu-system-x86 and build the guest with `cargo xtask guest`")
     };
     let no = |evidence: String| Ok(finding(item, Judgement::No, evidence, remedy));
-    for path in [Path::new(QEMU), &guest.join("kernel"), &guest.join("initramfs")] {
-        if !path.exists() {
-            return no(format!("{} does not exist", path.display()));
-        }
+    if let Some(missing) = missing(programs, guest) {
+        return no(format!("{} does not exist", missing.path.display()));
     }
-    if kvm && !Path::new("/dev/kvm").exists() {
-        return no("/dev/kvm does not exist".into());
+    if kvm && let Err(why) = open_kvm() {
+        return no(why);
     }
     let place = tempfile::tempdir().context("make a place for the probe")?;
-    let shape = Microvm {
-        kernel: guest.join("kernel"),
-        initramfs: guest.join("initramfs"),
-        qemu: QEMU.into(),
-        fsd_program: programs.join("caisson-fsd"),
-        accelerator,
-        memory_mib: 128,
-        vcpus: 1,
-        tap: None,
-        uid: MONITOR_UID,
-        template_directory: None,
-        cgroup: format!("caisson/probe-{}", std::process::id()),
-    };
+    let shape = shape(programs, guest, accelerator);
     let verdict = probe(&shape, place.path(), LIMITS[usize::from(!kvm)]);
     let evidence = format!("{} ({:.1} s)", verdict.evidence, verdict.took.as_secs_f64());
     Ok(match (verdict.usable, kvm) {
