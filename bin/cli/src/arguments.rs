@@ -75,7 +75,8 @@ pub fn is_for_the_user(kind: ErrorKind) -> bool {
 /// As Docker's flags: the last one counts, values may begin with a hyphen, and there is no `-h` for help,
 /// because `-h` is the host name in `run`.
 fn shaped(command: clap::Command) -> clap::Command {
-    let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
+    let help =
+        Arg::new("help").long("help").action(ArgAction::Help).help("Print help").help_heading(None);
     let top = command.get_name() == "caisson";
     let help = if top { help.short('h') } else { help };
     command

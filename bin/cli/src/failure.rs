@@ -69,7 +69,7 @@ impl Failure {
                 let mut text = self.to_string();
                 let mut source = self.source();
                 while let Some(error) = source {
-                    let words = error.to_string();
+                    let words = without_number(error.to_string());
                     // A transparent error has said its source's words already.
                     if !text.ends_with(&words) {
                         text = format!("{text}: {words}");
@@ -79,6 +79,14 @@ impl Failure {
                 text
             }
         }
+    }
+}
+
+/// Rust adds the number of a system call's error to its words.
+fn without_number(text: String) -> String {
+    match text.rsplit_once(" (os error ") {
+        Some((words, _)) if text.ends_with(')') => words.to_string(),
+        _ => text,
     }
 }
 
@@ -120,6 +128,6 @@ mod tests {
     fn the_chain_is_printed_once() {
         let source = io::Error::from_raw_os_error(2);
         let text = Failure::io("read /x")(source).sentence();
-        assert_eq!(text, "read /x: No such file or directory (os error 2)");
+        assert_eq!(text, "read /x: No such file or directory");
     }
 }

@@ -50,7 +50,11 @@ fn words(time: DateTime<Local>) -> String {
 /// RFC 3339 with nine digits in local time, as events show it.
 pub fn precise(nanoseconds: i64) -> String {
     let time = DateTime::from_timestamp_nanos(nanoseconds).with_timezone(&Local);
-    time.format("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string()
+    let text = time.format("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string();
+    match text.strip_suffix("+00:00") {
+        Some(text) => format!("{text}Z"),
+        None => text,
+    }
 }
 
 #[cfg(test)]

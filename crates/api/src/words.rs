@@ -29,6 +29,11 @@ pub fn decimal_size(bytes: u64) -> String {
     size(bytes, 1000.0, 3, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// As [`decimal_size`], four digits: `1.234MB`.
+pub fn precise_size(bytes: u64) -> String {
+    size(bytes, 1000.0, 4, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// A size by 1024, four digits: `1.205MiB`.
 pub fn binary_size(bytes: u64) -> String {
     size(bytes, 1024.0, 4, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
@@ -162,6 +167,12 @@ mod tests {
                 (decimal, binary)
             );
         }
+    }
+
+    #[test]
+    fn precise_sizes_have_one_digit_more() {
+        assert_eq!(precise_size(1_981_824), "1.982MB");
+        assert_eq!(precise_size(0), "0B");
     }
 
     #[test]

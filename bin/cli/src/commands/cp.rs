@@ -1,6 +1,6 @@
 //! `caisson cp`.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 
 use base64::Engine;
 use caisson_api::client::Client;
@@ -156,7 +156,7 @@ impl Cp {
     }
 
     fn tell(&self, bytes: u64, to: &str) {
-        if !self.quiet {
+        if !self.quiet && io::stderr().is_terminal() {
             output::note(format!("Successfully copied {} to {to}", decimal_size(bytes)));
         }
     }

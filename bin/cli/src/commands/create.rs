@@ -20,7 +20,7 @@ pub struct Create {
     #[command(flatten)]
     pub options: Options,
     /// The image, and what is run instead of its own command
-    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true, help_heading = None)]
     pub words: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `caisson system df`.
 
 use caisson_api::client::Client;
-use caisson_api::words::decimal_size;
+use caisson_api::words::precise_size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ fn volumes_row(all: &[Value]) -> Value {
 }
 
 fn row(kind: &str, count: usize, active: usize, total: u64, reclaimable: u64) -> Value {
-    let mut free = decimal_size(reclaimable);
+    let mut free = precise_size(reclaimable);
     if total > 0 {
         free = format!("{free} ({}%)", u128::from(reclaimable) * 100 / u128::from(total));
     }
@@ -94,7 +94,7 @@ fn row(kind: &str, count: usize, active: usize, total: u64, reclaimable: u64) ->
         "Type": kind,
         "TotalCount": count.to_string(),
         "Active": active.to_string(),
-        "Size": decimal_size(total),
+        "Size": precise_size(total),
         "Reclaimable": free,
     })
 }
@@ -139,8 +139,8 @@ fn verbose(usage: &Value) -> Result<()> {
         images::rows(image, true)
             .into_iter()
             .map(move |mut row| {
-                row["SharedSize"] = decimal_size(shared).into();
-                row["UniqueSize"] = decimal_size(whole.saturating_sub(shared)).into();
+                row["SharedSize"] = precise_size(shared).into();
+                row["UniqueSize"] = precise_size(whole.saturating_sub(shared)).into();
                 row
             })
             .collect::<Vec<_>>()

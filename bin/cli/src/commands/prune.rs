@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use caisson_api::client::Client;
-use caisson_api::words::decimal_size;
+use caisson_api::words::precise_size;
 use clap::Args;
 use serde_json::Value;
 
@@ -99,7 +99,7 @@ impl Prune {
         }
         let filters = filters_with(&self.filter, more)?;
         let reclaimed = kind.remove(client, filters.as_deref())?;
-        output::line(format!("Total reclaimed space: {}", decimal_size(reclaimed)))?;
+        output::line(format!("Total reclaimed space: {}", precise_size(reclaimed)))?;
         Ok(0)
     }
 
@@ -179,7 +179,7 @@ impl PruneSystem {
             reclaimed += Kind::Volumes.remove(client, plain.as_deref())?;
         }
         reclaimed += Kind::Images.remove(client, for_images.as_deref())?;
-        output::line(format!("Total reclaimed space: {}", decimal_size(reclaimed)))?;
+        output::line(format!("Total reclaimed space: {}", precise_size(reclaimed)))?;
         Ok(0)
     }
 }

@@ -56,7 +56,7 @@ pub struct Run {
     #[command(flatten)]
     pub options: Options,
     /// The image, and what is run instead of its own command
-    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true, help_heading = None)]
     pub words: Vec<String>,
 }
 

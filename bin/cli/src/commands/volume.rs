@@ -1,7 +1,7 @@
 //! `caisson volume`.
 
 use caisson_api::client::Client;
-use caisson_api::words::decimal_size;
+use caisson_api::words::precise_size;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -134,7 +134,7 @@ impl Ls {
 /// What a list shows of a volume.
 pub fn row(volume: &Value) -> Value {
     let usage = &volume["UsageData"];
-    let size = usage["Size"].as_u64().map_or_else(|| "N/A".into(), decimal_size);
+    let size = usage["Size"].as_u64().map_or_else(|| "N/A".into(), precise_size);
     let links = usage["RefCount"].as_u64().map_or_else(|| "N/A".into(), |count| count.to_string());
     json!({
         "Driver": volume["Driver"],
