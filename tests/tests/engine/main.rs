@@ -20,6 +20,7 @@ mod run;
 mod shared;
 mod shown;
 mod streams;
+mod types;
 mod volumes;
 
 use std::sync::Arc;
@@ -99,6 +100,7 @@ fn main() -> Result<()> {
         images::cases(),
         shown::cases(),
         restarts::cases(),
+        types::cases(),
     ];
     for case in groups.into_iter().flatten() {
         add(&mut trials, Arc::new(case), &shared)?;

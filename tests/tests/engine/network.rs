@@ -42,7 +42,7 @@ const SERVE: &str = "trap 'exit 0' TERM; mkdir /www; echo the page of $(hostname
     httpd -p 80 -h /www || exit 1; echo up; sleep 600 & wait";
 
 /// A page as the host sees it.
-fn fetch(port: u16) -> Result<String> {
+pub fn fetch(port: u16) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connect")?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(Duration::from_secs(60)))?;

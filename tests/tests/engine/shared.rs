@@ -37,7 +37,7 @@ impl Shared {
     pub fn socket(&self) -> Result<PathBuf> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::NotYet) {
-            *state = self.begin().unwrap_or_else(|error| State::Failed(format!("{error:?}")));
+            *state = self.begin().unwrap_or_else(|error| State::Failed(format!("{error:#}")));
         }
         match &*state {
             State::Own(daemon) => Ok(daemon.socket()),
