@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use self::bollard::{Bollard, Events};
 pub use self::cli::Cli;
-pub use self::daemon::{Daemon, Options, kill_process, proportional_memory};
+pub use self::daemon::{Daemon, Options, ends_within, kill_process, proportional_memory};
 pub use self::http::{Body, Response, request, request_streaming};
 pub use self::session::Session;
 pub use self::spec::{Exec, Logs, Port, Spec};

@@ -224,9 +224,9 @@ fn finish(
         control.report(&Report::Warning(warning), None);
     }
     let filter = profile.map(seccomp::compile);
-    make_directory(process.cwd(), &identity);
     let umask = process.user().umask().unwrap_or(0o022);
     rustix::process::umask(Mode::from_raw_mode(umask));
+    make_directory(process.cwd(), &identity);
     let mut target = exec::Target::new(process, &identity)?;
     if reaper {
         reaper::split(&control.socket)?;

@@ -1,6 +1,7 @@
 //! A daemon of the tests' own: its roots in a temporary directory, ended with everything it started.
 
 use std::collections::HashSet;
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal, kill_process as signal_process};
 
 use super::{Bollard, Client, IMAGE, LIMIT, request};
@@ -26,8 +28,8 @@ pub struct Options {
     pub guest_directory: Option<PathBuf>,
     /// More of its arguments.
     pub arguments: Vec<String>,
-    /// Its environment's search path, when not this process's.
-    pub path: Option<String>,
+    /// The data root is a file system of its own, with this size in MiB.
+    pub disk: Option<u64>,
 }
 
 /// A running daemon, or one that was killed and can be started again.
@@ -53,6 +55,13 @@ impl Daemon {
     pub fn start_empty(options: Options) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("caisson-").tempdir()?;
         let mut daemon = Daemon { place, options, child: None, bridge: None };
+        if let Some(size) = daemon.options.disk {
+            let root = daemon.data_root();
+            fs::create_dir(&root)?;
+            let data = CString::new(format!("size={size}m,mode=711"))?;
+            rustix::mount::mount("disk", &root, "tmpfs", MountFlags::empty(), &*data)
+                .context("mount a disk of one's own")?;
+        }
         daemon.again()?;
         Ok(daemon)
     }
@@ -76,6 +85,7 @@ impl Daemon {
             .arg("-H")
             .arg(format!("unix://{}", self.socket().display()))
             .args(["--standby", &self.options.standby.to_string()])
+            .args(["--cgroup-parent", &format!("/{}", self.cgroup())])
             .args(&self.options.arguments)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
@@ -84,9 +94,6 @@ impl Daemon {
             .process_group(0);
         if let Some(directory) = &self.options.guest_directory {
             command.arg("--guest-dir").arg(directory);
-        }
-        if let Some(path) = &self.options.path {
-            command.env("PATH", path);
         }
         self.child = Some(command.spawn().context("start caissond")?);
         self.await_ready(&ready)
@@ -120,6 +127,12 @@ impl Daemon {
 
     pub fn exec_root(&self) -> PathBuf {
         self.place.path().join("exec")
+    }
+
+    /// The cgroup that all its containers are below.
+    pub fn cgroup(&self) -> String {
+        let name = self.place.path().file_name().unwrap_or_default();
+        format!("caisson-test-{}", name.to_string_lossy())
     }
 
     fn log_path(&self) -> PathBuf {
@@ -168,6 +181,60 @@ impl Daemon {
         Ok(())
     }
 
+    /// What there is of containers, in words; nothing once all have been removed. Waits for the processes
+    /// that are about to end.
+    pub fn left(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        let deadline = Instant::now() + LIMIT;
+        for pid in self.processes() {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if !ends_within(pid, patience) {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                left.push(format!("process {pid}: {line}"));
+            }
+        }
+        let (containers, exec) = (self.data_root().join("containers"), self.exec_root());
+        for directory in [&containers, &exec.join("s"), &exec.join("netns")] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            left.extend(entries.map(|entry| entry.path().display().to_string()));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let place = self.place.path().display().to_string();
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let own = targets.filter(|target| target.starts_with(&place));
+        let root = self.data_root().display().to_string();
+        left.extend(own.filter(|target| *target != root).map(|target| format!("mount {target}")));
+        for hierarchy in caisson_launch::cgroup::hierarchies()? {
+            let all = below(&hierarchy.mount.join(self.cgroup()));
+            left.extend(all.iter().skip(1).map(|path| format!("cgroup {}", path.display())));
+        }
+        left.extend(self.links().into_iter().map(|name| format!("link {name}")));
+        Ok(left)
+    }
+
+    /// The containers' links at its default network's bridge.
+    fn links(&self) -> Vec<String> {
+        let Some(bridge) = &self.bridge else { return Vec::new() };
+        let entries = fs::read_dir(format!("/sys/class/net/{bridge}/brif")).into_iter().flatten();
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        // Spare ones have another name.
+        names.filter(|name| name.starts_with("csv") || name.starts_with("cst")).collect()
+    }
+
+    /// Its supervisors' processes.
+    pub fn supervisors(&self) -> Vec<i32> {
+        let line = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let all = self.processes().into_iter();
+        all.filter(|pid| String::from_utf8_lossy(&line(pid)).contains("caisson-supervisor"))
+            .collect()
+    }
+
+    /// How many descriptors its process has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()?))?.count())
+    }
+
     /// The processes that belong to this daemon: those that name its place, and all below them.
     pub fn processes(&self) -> Vec<i32> {
         let own = self.child.as_ref().map(|child| child.id() as i32);
@@ -201,8 +268,51 @@ impl Drop for Daemon {
             let mut command = Command::new("ip");
             command.args(["link", "delete", bridge]).stderr(Stdio::null());
             let _ = command.status();
+            remove_tables(bridge);
+        }
+        remove_cgroups(&self.cgroup());
+    }
+}
+
+/// Removes the firewall's tables that name a bridge.
+fn remove_tables(bridge: &str) {
+    let nft = |arguments: &[&str]| {
+        let output = Command::new("nft").args(arguments).stderr(Stdio::null()).output();
+        output
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default()
+    };
+    for line in nft(&["list", "tables"]).lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let [_, family, name] = words[..]
+            && name.starts_with("caisson")
+            && nft(&["list", "table", family, name]).contains(bridge)
+        {
+            nft(&["delete", "table", family, name]);
         }
     }
+}
+
+/// Removes a cgroup with all that are below it, in every hierarchy.
+fn remove_cgroups(name: &str) {
+    for hierarchy in caisson_launch::cgroup::hierarchies().unwrap_or_default() {
+        for directory in below(&hierarchy.mount.join(name)).iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// A directory and all below it, each before what is in it; nothing when it does not exist.
+fn below(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::from_iter(root.is_dir().then(|| root.to_path_buf()));
+    let mut next = 0;
+    while let Some(directory) = found.get(next).cloned() {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+        found.extend(directories.map(|entry| entry.path()));
+        next += 1;
+    }
+    found
 }
 
 /// The default network's bridge.

@@ -86,6 +86,13 @@ impl Ctx {
         })
     }
 
+    /// Connects anew, through the client crate: the engine at its socket is another one now.
+    pub fn reconnect(&mut self) -> Result<()> {
+        self.bollard = Bollard::new(&self.socket)?;
+        self.client = Box::new(self.bollard.clone());
+        Ok(())
+    }
+
     /// A directory of the host that is the case's own.
     pub fn place(&self) -> &Path {
         self.place.path()

@@ -142,7 +142,7 @@ fn add(trials: &mut Vec<Trial>, case: Arc<Case>, shared: &Arc<Shared>) -> Result
 }
 
 /// The whole chain of causes, and where it was found when a backtrace tells.
-fn failed(error: anyhow::Error) -> Failed {
+pub fn failed(error: anyhow::Error) -> Failed {
     let backtrace = error.backtrace().to_string();
     let places = backtrace.lines().map(str::trim).filter(|line| line.contains("/tests/engine/"));
     format!("{error:#}\n  {}", places.take(2).collect::<Vec<_>>().join("\n  ")).into()

@@ -38,7 +38,7 @@ cases! {
 }
 
 /// Serves a page on port 80 and says so: httpd listens before it goes to the background.
-const SERVE: &str = "trap 'exit 0' TERM; mkdir /www; echo the page of $(hostname) > /www/index.html; \
+pub const SERVE: &str = "trap 'exit 0' TERM; mkdir /www; echo the page of $(hostname) > /www/index.html; \
     httpd -p 80 -h /www || exit 1; echo up; sleep 600 & wait";
 
 /// A page as the host sees it.
