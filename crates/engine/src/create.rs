@@ -9,6 +9,7 @@ mod config;
 mod limits;
 mod mounts;
 mod name;
+mod tmpfs;
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::volume::random_name;
 use crate::{Container, Engine, blocking, wire};
 pub(crate) use checks::{container_port, policy_of};
 pub(crate) use limits::check as resources_checked;
+pub(crate) use mounts::clean;
 pub(crate) use name::check_name;
 
 impl Engine {

@@ -56,7 +56,11 @@ impl Engine {
         let mut limits = resources(host);
         let base = linux.resources().as_ref().and_then(|base| base.devices().clone());
         let all = record.runtime_type == RuntimeType::Process;
-        let (devices, rules) = devices::devices(host, base.unwrap_or_default(), all)?;
+        let (mut devices, rules) = devices::devices(host, base.unwrap_or_default(), all)?;
+        if record.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
+            // No node is made in a directory that is not the container's own.
+            devices.clear();
+        }
         limits.set_devices(Some(rules));
         linux.set_resources(Some(limits)).set_devices(Some(devices));
         let sysctl = host.sysctls.clone().filter(|map| !map.is_empty());

@@ -164,11 +164,18 @@ fn container(
     host_names(spec)?;
     sysctls(&linux)?;
     out_of_memory_score(control, process);
-    let root = Root::prepare(&bundle.rootfs)?;
-    for mount in spec.mounts().iter().flatten() {
+    let mounts = spec.mounts().as_deref().unwrap_or(&[]);
+    let mut root = Root::prepare(&bundle.rootfs, mounts)?;
+    for mount in mounts {
         root.mount(mount)?;
     }
-    root.devices(linux.devices().as_deref().unwrap_or(&[]))?;
+    // A directory of the host's keeps what it has.
+    let is_bound = |mount: &oci::Mount| {
+        mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("bind")
+    };
+    if !mounts.iter().any(is_bound) {
+        root.devices(linux.devices().as_deref().unwrap_or(&[]))?;
+    }
     match terminal {
         Some(size) => {
             let slave = open_terminal(control, root.fd(), size)?;

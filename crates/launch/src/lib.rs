@@ -25,6 +25,7 @@ use std::os::fd::BorrowedFd;
 
 pub use error::Error;
 pub use launcher::{Launched, Launcher};
+pub use mounts::{SUBPATH, source_tree};
 
 /// Makes the mount (or detached tree) behind `tree` read-only.
 pub fn make_read_only(tree: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The container's mount tree, made with the new mount API so that every target is a descriptor that was
 //! resolved beneath the root (openat2), never a path that the image could redirect.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -14,6 +15,10 @@ use rustix::mount::{
 
 use crate::error::{Context, Error};
 use crate::sys;
+
+mod source;
+
+pub use source::{SUBPATH, source_tree};
 
 const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 
@@ -41,11 +46,15 @@ const LINKS: [(&str, &str); 5] = [
 pub struct Root {
     fd: OwnedFd,
     null: OwnedFd,
+    /// Sources of the binds that stay in the host's peer groups, by destination.
+    shared: HashMap<PathBuf, OwnedFd>,
 }
 
 impl Root {
-    /// Makes every mount of this namespace a slave, binds `rootfs` onto itself and opens it.
-    pub fn prepare(rootfs: &Path) -> Result<Self, Error> {
+    /// Makes every mount of this namespace a slave, binds `rootfs` onto itself and opens it. Of `mounts`, the
+    /// shared binds are taken before that.
+    pub fn prepare(rootfs: &Path, mounts: &[oci::Mount]) -> Result<Self, Error> {
+        let shared = shared_sources(mounts)?;
         rustix::mount::mount_change(
             "/",
             rustix::mount::MountPropagationFlags::DOWNSTREAM
@@ -65,7 +74,7 @@ impl Root {
         {
             return Err(Error::new(FailureKind::Internal, "/dev/null is not the null device"));
         }
-        Ok(Root { fd, null })
+        Ok(Root { fd, null, shared })
     }
 
     /// The root's descriptor.
@@ -74,7 +83,7 @@ impl Root {
     }
 
     /// Mounts one entry of the spec.
-    pub fn mount(&self, mount: &oci::Mount) -> Result<(), Error> {
+    pub fn mount(&mut self, mount: &oci::Mount) -> Result<(), Error> {
         let kind = mount.typ().as_deref().unwrap_or("none");
         let options = Options::parse(mount.options().as_deref().unwrap_or(&[]));
         let what = || format!("mount {} ({kind})", mount.destination().display());
@@ -90,17 +99,23 @@ impl Root {
         attach(tree.as_fd(), target.as_fd(), None).context(what())
     }
 
-    fn bind(&self, mount: &oci::Mount, options: &Options) -> Result<(), Error> {
-        let source = mount.source().as_deref().unwrap_or(Path::new(""));
-        let what = || format!("bind {} to {}", source.display(), mount.destination().display());
-        let tree =
-            rustix::mount::open_tree(CWD, source, clone_flags(options.recursive)).context(what())?;
+    fn bind(&mut self, mount: &oci::Mount, options: &Options) -> Result<(), Error> {
+        let what = || bind_text(mount);
+        let tree = match self.shared.remove(mount.destination()) {
+            Some(tree) => tree,
+            None => options.tree(mount).context(what())?,
+        };
         let stat = rustix::fs::fstat(&tree).context(what())?;
         let directory = FileType::from_raw_mode(stat.st_mode).is_dir();
         let target = self.make(mount.destination(), directory).context(what())?;
         if options.set != 0 || options.clear != 0 {
-            sys::mount_setattr(tree.as_fd(), options.set, options.clear, options.recursive)
-                .context(what())?;
+            sys::mount_setattr(tree.as_fd(), options.set, options.clear, false).context(what())?;
+        }
+        if options.read_only_below && options.recursive {
+            sys::mount_setattr(tree.as_fd(), RDONLY, 0, true).context(what())?;
+        }
+        if let Some((kind, recursive)) = options.propagation {
+            sys::mount_propagation(tree.as_fd(), kind, recursive).context(what())?;
         }
         attach(tree.as_fd(), target.as_fd(), None).context(what())
     }
@@ -284,6 +299,23 @@ impl Root {
     }
 }
 
+fn shared_sources(mounts: &[oci::Mount]) -> Result<HashMap<PathBuf, OwnedFd>, Error> {
+    let mut shared = HashMap::new();
+    for mount in mounts {
+        let options = Options::parse(mount.options().as_deref().unwrap_or(&[]));
+        if options.bind && matches!(options.propagation, Some((libc::MS_SHARED, _))) {
+            let tree = options.tree(mount).context(bind_text(mount))?;
+            shared.insert(mount.destination().clone(), tree);
+        }
+    }
+    Ok(shared)
+}
+
+fn bind_text(mount: &oci::Mount) -> String {
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    format!("bind {} to {}", source.display(), mount.destination().display())
+}
+
 fn node(
     at: &OwnedFd,
     name: &str,
@@ -346,6 +378,11 @@ struct Options {
     clear: u64,
     bind: bool,
     recursive: bool,
+    /// `rro`: the mounts below a recursive bind too.
+    read_only_below: bool,
+    /// The kind (`MS_*`), and whether it is that of the mounts below too.
+    propagation: Option<(u64, bool)>,
+    subpath: Option<PathBuf>,
     data: Vec<(String, String)>,
 }
 
@@ -373,7 +410,17 @@ impl Options {
                     (parsed.bind, parsed.recursive) = (true, true);
                     (0, 0)
                 }
-                "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" | "z" | "Z" => {
+                "rro" => {
+                    parsed.read_only_below = true;
+                    (RDONLY, 0)
+                }
+                "z" | "Z" => (0, 0),
+                other if propagation(other).is_some() => {
+                    parsed.propagation = propagation(other);
+                    (0, 0)
+                }
+                other if other.starts_with(SUBPATH) => {
+                    parsed.subpath = Some(other[SUBPATH.len()..].into());
                     (0, 0)
                 }
                 other => {
@@ -387,6 +434,26 @@ impl Options {
         }
         parsed
     }
+
+    fn tree(&self, mount: &oci::Mount) -> io::Result<OwnedFd> {
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        source_tree(source, self.subpath.as_deref(), self.recursive)
+    }
+}
+
+fn propagation(option: &str) -> Option<(u64, bool)> {
+    let (recursive, name) = match option.strip_prefix('r') {
+        Some(name) => (true, name),
+        None => (false, option),
+    };
+    let kind = match name {
+        "private" => libc::MS_PRIVATE,
+        "slave" => libc::MS_SLAVE,
+        "shared" => libc::MS_SHARED,
+        "unbindable" => libc::MS_UNBINDABLE,
+        _ => return None,
+    };
+    Some((kind, recursive))
 }
 
 #[cfg(test)]
@@ -400,5 +467,17 @@ mod tests {
         assert_eq!(parsed.set, libc::MOUNT_ATTR_NOSUID);
         assert_eq!(parsed.clear, RDONLY);
         assert_eq!(parsed.data, [("size".to_string(), "64m".to_string())]);
+    }
+
+    #[test]
+    fn binds_have_a_propagation_and_a_part() {
+        let options = ["rbind", "rro", "rslave", "io.caisson.subpath=a/b"].map(String::from);
+        let parsed = Options::parse(&options);
+        assert!(parsed.bind && parsed.recursive && parsed.read_only_below);
+        assert_eq!(parsed.set, RDONLY);
+        assert_eq!(parsed.propagation, Some((libc::MS_SLAVE, true)));
+        assert_eq!(parsed.subpath.as_deref(), Some(Path::new("a/b")));
+        assert_eq!(propagation("private"), Some((libc::MS_PRIVATE, false)));
+        assert!(parsed.data.is_empty() && propagation("ro").is_none());
     }
 }

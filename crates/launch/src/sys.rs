@@ -83,6 +83,16 @@ pub fn setns(fd: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
 /// mount_setattr(2) on the mount that `fd` refers to.
 pub fn mount_setattr(fd: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
     let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    change_mount(fd, &attr, recursive)
+}
+
+/// Changes the propagation (`MS_PRIVATE` and so on) of the mount that `fd` refers to.
+pub fn mount_propagation(fd: BorrowedFd<'_>, kind: u64, recursive: bool) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: kind, userns_fd: 0 };
+    change_mount(fd, &attr, recursive)
+}
+
+fn change_mount(fd: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a constant C string and the attribute structure outlives the call.
     check(unsafe {
@@ -91,7 +101,7 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) 
             fd.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     })

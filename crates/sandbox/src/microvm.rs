@@ -229,8 +229,8 @@ impl Sandbox for MicrovmSandbox {
         interfaces: &[Interface],
     ) -> Result<Started, Failure> {
         let (bundle, attachments) = translate::bundle(bundle)?;
-        for (source, target, recursive, read_only) in &attachments {
-            self.share.attach(source, target, *recursive, *read_only)?;
+        for attachment in &attachments {
+            self.share.attach(attachment)?;
         }
         self.prepare(interfaces.to_vec())?;
         let (streams, channels) = self.streams(stdio)?;
@@ -338,5 +338,15 @@ fn protocol(error: caisson_protocol::frame::Error) -> Failure {
     failure(FailureKind::Internal, error.to_string())
 }
 
-/// Where a host path is attached in the share: source, target, recursive, read-only.
-type Attachment = (PathBuf, String, bool, bool);
+/// What of the host is attached to the share, and where.
+#[derive(Debug, Default, PartialEq)]
+struct Attachment {
+    source: PathBuf,
+    /// The part of it, found without leaving it.
+    subpath: Option<PathBuf>,
+    /// In the share.
+    target: String,
+    /// With the mounts below it.
+    recursive: bool,
+    read_only: bool,
+}

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
+use super::tmpfs;
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::record::{MountKind, MountRecord, Record};
@@ -36,7 +37,8 @@ impl Engine {
         }
         for (target, options) in host.tmpfs.iter().flatten() {
             let options = options.split(',').filter(|option| !option.is_empty());
-            let options = options.map(String::from).collect();
+            let options: Vec<String> = options.map(String::from).collect();
+            tmpfs::check(&options)?;
             add(plain(destination(target)?, MountKind::Tmpfs { options }))?;
         }
         for text in host.volumes_from.iter().flatten() {
@@ -58,19 +60,35 @@ impl Engine {
     /// The volumes and binds of another container: `NAME`, `NAME:ro` or `NAME:rw`.
     fn mounts_from(&self, text: &str) -> Result<Vec<MountRecord>> {
         let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
-        if !matches!(mode, "rw" | "ro" | "z" | "Z") {
+        if name.is_empty() {
+            return Err(Error::invalid(format!("malformed volumesFrom specification: '{text}'")));
+        }
+        let words: Vec<&str> = mode.split(',').collect();
+        if !words.iter().all(|word| matches!(*word, "rw" | "ro" | "z" | "Z" | "nocopy")) {
             return Err(Error::invalid(format!("invalid mode: {mode}")));
         }
+        let read_only = words.contains(&"ro");
         let mounts = self.0.containers.get(name)?.record().mounts;
-        let shared = mounts.into_iter().filter(|m| !matches!(m.kind, MountKind::Tmpfs { .. }));
-        Ok(shared.map(|m| MountRecord { read_only: m.read_only || mode == "ro", ..m }).collect())
+        Ok(mounts.into_iter().filter_map(|mount| inherited(mount, read_only)).collect())
     }
+}
+
+/// A mount as another container gets it; its files are there already.
+fn inherited(mount: MountRecord, read_only: bool) -> Option<MountRecord> {
+    let kind = match mount.kind {
+        MountKind::Tmpfs { .. } => return None,
+        MountKind::Volume { name, subpath, anonymous, .. } => {
+            MountKind::Volume { name, copy: false, subpath, anonymous }
+        }
+        bind => bind,
+    };
+    Some(MountRecord { kind, read_only: mount.read_only || read_only, ..mount })
 }
 
 /// Labels that a mount gives the volume it makes.
 pub(super) fn volume_labels(record: &Record, mount: &MountRecord) -> HashMap<String, String> {
     let given = record.host_config.mounts.iter().flatten().find(|given| {
-        given.target.as_deref().is_some_and(|target| Path::new(target) == mount.destination)
+        given.target.as_deref().is_some_and(|target| clean(target) == mount.destination)
     });
     given.and_then(|given| given.volume_options.as_ref()?.labels.clone()).unwrap_or_default()
 }
@@ -89,12 +107,40 @@ fn anonymous() -> Result<MountKind> {
     Ok(MountKind::Volume { name: random_name()?, copy: true, subpath: None, anonymous: true })
 }
 
+/// What may be mounted in /proc: no runtime allows more.
+const IN_PROC: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+];
+
 /// Checks where something is mounted, and takes detours out of the path.
 fn destination(text: &str) -> Result<PathBuf> {
     let invalid = |why: &str| Error::invalid(format!("invalid mount path: '{text}' {why}"));
     if !text.starts_with('/') {
         return Err(invalid("mount path must be absolute"));
     }
+    if text.contains('\0') {
+        return Err(invalid("it has a zero byte"));
+    }
+    let path = clean(text);
+    if path == Path::new("/") {
+        return Err(Error::invalid("invalid specification: destination can't be '/'"));
+    }
+    if path.starts_with("/proc") && !IN_PROC.iter().any(|allowed| path == Path::new(allowed)) {
+        return Err(invalid("nothing can be mounted on or in /proc"));
+    }
+    Ok(path)
+}
+
+/// An absolute path in a container without detours.
+pub(crate) fn clean(text: &str) -> PathBuf {
     let mut path = PathBuf::from("/");
     for part in Path::new(text).components() {
         match part {
@@ -105,10 +151,7 @@ fn destination(text: &str) -> Result<PathBuf> {
             _ => {}
         }
     }
-    if path == Path::new("/") {
-        return Err(Error::invalid("invalid specification: destination can't be '/'"));
-    }
-    Ok(path)
+    path
 }
 
 /// `SOURCE:DESTINATION[:OPTIONS]` or `DESTINATION`, which is an anonymous volume.
@@ -132,6 +175,7 @@ fn bind(text: &str) -> Result<MountRecord> {
     }
     let mut mount = plain(destination(target)?, MountKind::Tmpfs { options: Vec::new() });
     let (mut copy, mut recursive) = (true, true);
+    refuse_contradictions(options)?;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => mount.read_only = true,
@@ -151,7 +195,7 @@ fn bind(text: &str) -> Result<MountRecord> {
         if mount.propagation.is_empty() {
             mount.propagation = "rprivate".into();
         }
-        MountKind::Bind { source: destination_of_host(source), recursive }
+        MountKind::Bind { source: clean(source), recursive }
     };
     if is_volume && mount.mode.is_empty() {
         mount.mode = "z".into();
@@ -159,9 +203,20 @@ fn bind(text: &str) -> Result<MountRecord> {
     Ok(mount)
 }
 
-/// A host's path as given, without a trailing slash.
-fn destination_of_host(text: &str) -> PathBuf {
-    Path::new(text).components().collect()
+/// Refuses options of which there can be one of a kind.
+fn refuse_contradictions(options: &str) -> Result<()> {
+    const KINDS: [&[&str]; 4] = [
+        &["ro", "rw"],
+        &["z", "Z"],
+        &["private", "rprivate", "shared", "rshared", "slave", "rslave"],
+        &["cached", "delegated", "consistent"],
+    ];
+    for kind in KINDS {
+        if options.split(',').filter(|option| kind.contains(option)).count() > 1 {
+            return Err(Error::invalid(format!("invalid mode: {options}")));
+        }
+    }
+    Ok(())
 }
 
 /// An entry of `Mounts`.
@@ -174,6 +229,16 @@ fn structured(mount: &wire::Mount) -> Result<MountRecord> {
     };
     if target.is_empty() {
         return Err(wrong("field Target must not be empty"));
+    }
+    use Type as T;
+    for (given, only, field) in [
+        (mount.bind_options.is_some(), T::BIND, "BindOptions"),
+        (mount.volume_options.is_some(), T::VOLUME, "VolumeOptions"),
+        (mount.tmpfs_options.is_some(), T::TMPFS, "TmpfsOptions"),
+    ] {
+        if given && mount.typ != Some(only) {
+            return Err(wrong(&format!("field {field} must not be specified")));
+        }
     }
     let mut record = plain(destination(&target)?, MountKind::Tmpfs { options: Vec::new() });
     record.read_only = mount.read_only == Some(true);
@@ -192,7 +257,7 @@ fn structured(mount: &wire::Mount) -> Result<MountRecord> {
             if record.propagation.is_empty() {
                 record.propagation = "rprivate".into();
             }
-            let source = destination_of_host(&source);
+            let source = clean(&source);
             if options.create_mountpoint != Some(true) && !source.exists() {
                 return Err(wrong(&format!(
                     "bind source path does not exist: {}",
@@ -206,6 +271,12 @@ fn structured(mount: &wire::Mount) -> Result<MountRecord> {
             let driver = options.driver_config.as_ref().and_then(|d| d.name.clone());
             if let Some(driver) = driver.filter(|d| !d.is_empty() && d != "local") {
                 return Err(wrong(&format!("no volume driver named {driver}: take local")));
+            }
+            let of_driver = options.driver_config.and_then(|driver| driver.options);
+            if of_driver.is_some_and(|options| !options.is_empty()) {
+                return Err(wrong(
+                    "driver options are not taken here: make the volume with them first (volume create -o)",
+                ));
             }
             let anonymous = source.is_empty();
             let name = if anonymous { random_name()? } else { source };
@@ -224,7 +295,9 @@ fn structured(mount: &wire::Mount) -> Result<MountRecord> {
             let size = given.size_bytes.filter(|size| *size > 0).map(|size| format!("size={size}"));
             let mode = given.mode.filter(|mode| *mode > 0).map(|mode| format!("mode={mode:o}"));
             let more = given.options.into_iter().flatten().map(|option| option.join("="));
-            MountKind::Tmpfs { options: size.into_iter().chain(mode).chain(more).collect() }
+            let options: Vec<String> = size.into_iter().chain(mode).chain(more).collect();
+            tmpfs::check(&options)?;
+            MountKind::Tmpfs { options }
         }
         _ => {
             return Err(Error::invalid(format!(
@@ -260,7 +333,18 @@ mod tests {
         };
         assert_eq!(name, "cache");
         let MountKind::Volume { anonymous: true, .. } = bind("/c").unwrap().kind else { panic!() };
-        for bad in ["/a:b", "/a:/", "/a:/b:fast", "a:b:c:d", ":/x", "./a:/b", "/a:/.."] {
+        for bad in [
+            "/a:b",
+            "/a:/",
+            "/a:/b:fast",
+            "a:b:c:d",
+            ":/x",
+            "./a:/b",
+            "/a:/..",
+            "/a:/b:ro,rw",
+            "/a:/proc/sys",
+            "v:/b:shared",
+        ] {
             assert_eq!(bind(bad).unwrap_err().kind, crate::Kind::Invalid, "{bad}");
         }
     }

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use caisson_protocol::task::Failure;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::MoveMountFlags;
 
-use super::at;
+use super::{Attachment, at};
 
 /// The share of one microVM.
 pub struct Share {
@@ -36,30 +36,22 @@ impl Share {
         Ok((Share { server }, device.into()))
     }
 
-    /// Attaches a host file or directory at `target` in the share.
-    pub fn attach(
-        &self,
-        source: &Path,
-        target: &str,
-        recursive: bool,
-        read_only: bool,
-    ) -> Result<(), Failure> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
-        let tree =
-            rustix::mount::open_tree(CWD, source, flags).map_err(|e| at(source.display(), e))?;
-        if read_only {
-            caisson_launch::make_read_only(tree.as_fd(), recursive)
+    /// Attaches a host file or directory to the share.
+    pub fn attach(&self, attachment: &Attachment) -> Result<(), Failure> {
+        let Attachment { source, subpath, target, recursive, read_only } = attachment;
+        let tree = caisson_launch::source_tree(source, subpath.as_deref(), *recursive)
+            .map_err(|e| at(source.display(), e))?;
+        if *read_only {
+            caisson_launch::make_read_only(tree.as_fd(), *recursive)
                 .map_err(|e| at(source.display(), e))?;
         }
         let stat = rustix::fs::fstat(&tree).map_err(|e| at(source.display(), e))?;
         let directory = FileType::from_raw_mode(stat.st_mode).is_dir();
         let path = format!("/proc/{}/ns/mnt", self.server.id());
         let namespace = File::open(&path).map_err(|e| at(path, e))?;
-        let target = target.to_string();
         // Only a thread that shares nothing of its file system state may enter a mount namespace.
         std::thread::scope(|scope| {
-            let placed = scope.spawn(|| place(&namespace, &tree, &target, directory)).join();
+            let placed = scope.spawn(|| place(&namespace, &tree, target, directory)).join();
             placed.unwrap_or_else(|_| Err(std::io::Error::other("the helper thread failed")))
         })
         .map_err(|e| at(format!("attach {} to the share", source.display()), e))

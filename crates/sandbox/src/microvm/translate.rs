@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use caisson_bundle::{Bundle, oci};
+use caisson_launch::SUBPATH;
 use caisson_protocol::agent::SHARE;
 use caisson_protocol::task::{Failure, FailureKind};
 
@@ -12,11 +13,16 @@ use crate::failure::failure;
 /// The guest's bundle, and what must be attached to the share for it.
 pub fn bundle(bundle: &Bundle) -> Result<(Bundle, Vec<Attachment>), Failure> {
     let mut guest = bundle.clone();
-    let mut attachments = vec![(bundle.rootfs.clone(), "rootfs".to_string(), true, false)];
+    let mut attachments = vec![Attachment {
+        source: bundle.rootfs.clone(),
+        target: "rootfs".into(),
+        recursive: true,
+        ..Default::default()
+    }];
     guest.rootfs = PathBuf::from(format!("{SHARE}/rootfs"));
     let mut mounts = bundle.spec.mounts().clone().unwrap_or_default();
     for (index, mount) in mounts.iter_mut().enumerate() {
-        let options = mount.options().clone().unwrap_or_default();
+        let mut options = mount.options().clone().unwrap_or_default();
         let has = |name: &str| options.iter().any(|option| option == name);
         if mount.typ().as_deref() != Some("bind") && !has("bind") && !has("rbind") {
             continue;
@@ -27,7 +33,16 @@ pub fn bundle(bundle: &Bundle) -> Result<(Bundle, Vec<Attachment>), Failure> {
         };
         let target = format!("mounts/{index}");
         mount.set_source(Some(PathBuf::from(format!("{SHARE}/{target}"))));
-        attachments.push((source, target, has("rbind"), has("ro")));
+        let subpath = options.iter().find_map(|option| option.strip_prefix(SUBPATH));
+        attachments.push(Attachment {
+            source,
+            subpath: subpath.map(PathBuf::from),
+            target,
+            recursive: has("rbind"),
+            read_only: has("ro") || has("rro"),
+        });
+        options.retain(|option| !option.starts_with(SUBPATH));
+        mount.set_options(Some(options));
     }
     guest.spec.set_mounts(Some(mounts));
     if let Some(linux) = guest.spec.linux().clone() {
@@ -62,7 +77,7 @@ mod tests {
             .destination("/data")
             .typ("bind")
             .source("/srv/secret")
-            .options(vec!["rbind".to_string(), "ro".to_string()])
+            .options(["rbind", "rro", "io.caisson.subpath=part"].map(String::from).to_vec())
             .build()
             .unwrap();
         let mut spec = oci::Spec::default();
@@ -71,7 +86,20 @@ mod tests {
         let (guest, attachments) = bundle(&host).unwrap();
         let text = serde_json::to_string(&guest).unwrap();
         assert!(!text.contains("/srv/secret") && !text.contains("/var/lib/x"));
-        assert_eq!(attachments[0], ("/var/lib/x".into(), "rootfs".into(), true, false));
-        assert_eq!(attachments[1], ("/srv/secret".into(), "mounts/0".into(), true, true));
+        let rootfs = Attachment {
+            source: "/var/lib/x".into(),
+            target: "rootfs".into(),
+            recursive: true,
+            ..Default::default()
+        };
+        let data = Attachment {
+            source: "/srv/secret".into(),
+            subpath: Some("part".into()),
+            target: "mounts/0".into(),
+            recursive: true,
+            read_only: true,
+        };
+        assert_eq!(attachments, [rootfs, data]);
+        assert!(!text.contains("part"));
     }
 }
