@@ -14,6 +14,7 @@ mod cache;
 mod demo;
 mod guest;
 mod images;
+mod install;
 mod setup;
 mod suite;
 
@@ -35,6 +36,15 @@ enum Task {
     Guest,
     /// Builds the programs and the guest.
     Build,
+    /// Installs the programs, the guest, a systemd unit, manual pages and completions.
+    Install {
+        /// What they go below.
+        #[arg(long, value_name = "DIR", default_value = "/usr/local")]
+        prefix: PathBuf,
+        /// Stands for the root directory, when a package is made.
+        #[arg(long, value_name = "DIR")]
+        destdir: Option<PathBuf>,
+    },
     /// Makes the images busybox, nginx and wordpress from Debian's packages.
     Images {
         /// Only these.
@@ -58,6 +68,10 @@ fn main() -> Result<()> {
             guest::build().map(drop)
         }
         Task::Build => setup::everything(),
+        Task::Install { prefix, destdir } => {
+            setup::everything()?;
+            install::run(&install::Place { prefix, destination: destdir })
+        }
         Task::Images { names } => images::run(&names),
     }
 }

@@ -16,12 +16,14 @@ pub const BUSYBOX: Package = ("busybox-static", "/bin/busybox");
 pub const MMDEBSTRAP: Package = ("mmdebstrap", "/usr/bin/mmdebstrap");
 
 /// For programs, guest, demo and tests.
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 15] = [
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("linux-source-6.12", "/usr/src/linux-source-6.12.tar.xz"),
     BUSYBOX,
     ("nftables", "/usr/sbin/nft"),
     ("iproute2", "/usr/sbin/ip"),
+    ("procps", "/usr/bin/pgrep"),
+    ("curl", "/usr/bin/curl"),
     ("build-essential", "/usr/bin/make"),
     ("libcap-ng-dev", "/usr/include/cap-ng.h"),
     ("libelf-dev", "/usr/include/gelf.h"),
@@ -32,6 +34,8 @@ const PACKAGES: [Package; 13] = [
     ("xz-utils", "/usr/bin/xz"),
 ];
 
+/// Packages of the programs that run once on a host.
+const DYNAMIC: [&str; 3] = ["caisson", "caisson-daemon", "caisson-fsd"];
 /// Programs that also run in the guest, or a thousand at a time: linked statically.
 const STATIC: [&str; 3] = ["caisson-agent", "caisson-init", "caisson-supervisor"];
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
@@ -76,14 +80,10 @@ pub fn packages_for(packages: &[Package]) -> Result<()> {
 pub fn programs() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
-    command.current_dir(root()).args([
-        "build",
-        "--release",
-        "--package",
-        "caisson-fsd",
-        "--package",
-        "caisson",
-    ]);
+    command.current_dir(root()).args(["build", "--release"]);
+    for name in DYNAMIC {
+        command.args(["--package", name]);
+    }
     step("build the programs", &mut command)?;
     let directory = target().join("static");
     let mut command = Command::new(&cargo);
