@@ -223,7 +223,7 @@ fn port_map(record: &Record) -> HashMap<String, Option<Vec<wire::PortBinding>>> 
 }
 
 /// The names that resolve to a container in a network: its own, its aliases, its id in short; each once.
-fn dns_names(record: &Record, endpoint: &EndpointRecord) -> Vec<String> {
+pub(crate) fn dns_names(record: &Record, endpoint: &EndpointRecord) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let all = std::iter::once(record.name.as_str())
         .chain(endpoint.aliases.iter().map(String::as_str))

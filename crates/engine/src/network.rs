@@ -2,7 +2,8 @@
 //!
 //! Each network of the driver `bridge` has a bridge of its own; `host` and `none` are always there and
 //! have nothing. What exists is recorded in `networks.json` below the data root; interfaces, the
-//! firewall's table and namespaces follow from it and are made anew at every start of the daemon.
+//! firewall's table and namespaces follow from it and are made anew at every start of the daemon. In a
+//! network that a user made, containers find each other by name: its gateway answers.
 //!
 //! | name on the host | what |
 //! | --- | --- |
@@ -16,14 +17,17 @@ mod connect;
 mod create;
 mod endpoints;
 mod files;
+mod message;
 mod open;
 mod ports;
+mod resolver;
 mod state;
 #[cfg(test)]
 mod tests;
 mod up;
 mod view;
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -32,6 +36,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use caisson_net::{Firewall, Pool};
 use caisson_protocol::agent::Interface;
 use caisson_protocol::supervisor::Published;
+use tokio::task::AbortHandle;
 
 use crate::record::{BoundPort, EndpointRecord};
 use crate::{Engine, Error, Record, Result, wire};
@@ -44,6 +49,8 @@ pub(crate) struct Networks {
     /// Held while the set of networks changes: on the host, in the table and on disk.
     changing: tokio::sync::Mutex<()>,
     opened: OnceLock<Opened>,
+    /// What serves the names of a network, by its id.
+    resolvers: Mutex<HashMap<String, AbortHandle>>,
 }
 
 /// What acts on the host, once the networks are open.
@@ -56,6 +63,10 @@ struct Opened {
 impl Networks {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resolvers(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.resolvers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn opened(&self) -> Result<&Opened> {

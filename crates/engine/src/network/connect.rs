@@ -4,7 +4,6 @@
 //! runs; the interfaces of a microVM are there before its kernel boots and stay as they are.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use caisson_net::{connect_namespace, set_default_route};
@@ -82,7 +81,7 @@ impl Engine {
         }
         if let Some(address) = connected.address {
             let line = format!("{address}\t{}", own_names(&record));
-            change_hosts(container, move |hosts| {
+            self.change_files(container, move |hosts| {
                 let _ = writeln!(hosts, "{line}");
             })
             .await;
@@ -190,7 +189,7 @@ impl Engine {
             self.lead_elsewhere(&container.record()).await?;
         }
         if let Some(address) = endpoint.address {
-            change_hosts(container, move |hosts| {
+            self.change_files(container, move |hosts| {
                 let own = format!("{address}\t");
                 let kept: Vec<_> = hosts.lines().filter(|line| !line.starts_with(&own)).collect();
                 *hosts = kept.iter().map(|line| format!("{line}\n")).collect();
@@ -214,6 +213,26 @@ impl Engine {
             set_default_route(&self.namespace_path(record), gateway).await?;
         }
         self.ports_restore(record).await
+    }
+
+    /// Changes the files of a container that runs: `hosts` as told, and who is asked for names. What
+    /// cannot be changed stays: its user may have made it whatever it is.
+    async fn change_files(
+        &self,
+        container: &Arc<Container>,
+        change: impl FnOnce(&mut String) + Send + 'static,
+    ) {
+        let (engine, container) = (self.clone(), container.clone());
+        let changed = blocking(move || {
+            let path = container.places.file("hosts");
+            let mut hosts = read_bounded(&path)?;
+            change(&mut hosts);
+            put(&path, hosts.as_bytes())?;
+            engine.write_resolv_conf(&container, &container.record())
+        });
+        if let Err(error) = changed.await {
+            tracing::warn!("{error}");
+        }
     }
 }
 
@@ -280,24 +299,6 @@ fn check_connect(record: &Record, network: &Recorded) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Changes the hosts file of a container that runs. What cannot be changed stays: its user may have made
-/// it whatever it is.
-async fn change_hosts(
-    container: &Arc<Container>,
-    change: impl FnOnce(&mut String) + Send + 'static,
-) {
-    let container = container.clone();
-    let changed = blocking(move || {
-        let path = container.places.file("hosts");
-        let mut hosts = read_bounded(Path::new(&path))?;
-        change(&mut hosts);
-        put(&path, hosts.as_bytes())
-    });
-    if let Err(error) = changed.await {
-        tracing::warn!("{error}");
-    }
 }
 
 #[cfg(test)]

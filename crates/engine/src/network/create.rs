@@ -48,7 +48,9 @@ impl Engine {
         if let Some(bridge) = recorded.host_bridge() {
             ensure_bridge(&bridge).await?;
         }
-        self.firewall_follow().await
+        self.firewall_follow().await?;
+        self.resolver_try(recorded).await;
+        Ok(())
     }
 
     /// Takes back what a failed creation left; the failure is told.
@@ -124,6 +126,7 @@ impl Engine {
     }
 
     async fn network_erase(&self, recorded: &Recorded) -> Result<()> {
+        self.resolver_stop(&recorded.id);
         if let Some(bridge) = &recorded.bridge {
             remove_bridge(&bridge.interface).await?;
         }
@@ -173,6 +176,7 @@ impl Engine {
             state.bridges()
         };
         opened.pool.drain();
+        self.0.networks.resolvers().drain().for_each(|(_, task)| task.abort());
         let mut results = vec![opened.firewall.remove().await];
         for bridge in bridges {
             results.push(remove_bridge(&bridge.name).await);

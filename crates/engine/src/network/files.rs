@@ -56,8 +56,23 @@ impl Engine {
         }
         put(&container.places.file("hosts"), hosts.as_bytes())?;
         put(&container.places.file("hostname"), format!("{}\n", hostname(record)).as_bytes())?;
-        let resolv_conf = resolv_conf(host_config, &host_resolv_conf(), mode == Mode::Host);
-        put(&container.places.file("resolv.conf"), resolv_conf.as_bytes())
+        self.write_resolv_conf(container, record)
+    }
+
+    /// Writes `resolv.conf` alone: it follows from the networks that a container is in.
+    pub(super) fn write_resolv_conf(&self, container: &Container, record: &Record) -> Result<()> {
+        let in_host = Mode::of(&record.host_config) == Mode::Host;
+        let mut host_config = record.host_config.clone();
+        if let Some(resolver) = self.resolver_of(&record.networks) {
+            // It asks the container's own in its turn.
+            host_config.dns = Some(vec![resolver.to_string()]);
+            let options = host_config.dns_options.get_or_insert_default();
+            if !options.iter().any(|option| option.starts_with("ndots:")) {
+                options.push("ndots:0".into());
+            }
+        }
+        let text = resolv_conf(&host_config, &host_resolv_conf(), in_host);
+        put(&container.places.file("resolv.conf"), text.as_bytes())
     }
 }
 
@@ -127,7 +142,8 @@ pub(super) fn own_names(record: &Record) -> String {
     }
 }
 
-fn host_resolv_conf() -> String {
+/// What says which name servers the host asks.
+pub(super) fn host_resolv_conf() -> String {
     let text = std::fs::read_to_string(HOST_RESOLV_CONF).unwrap_or_default();
     let servers: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("nameserver")).collect();
     if servers.len() == 1 && servers[0].trim() == "127.0.0.53" {

@@ -27,7 +27,7 @@ impl Engine {
             let Some(bridge) = network.recorded.host_bridge() else { continue };
             let name = &network.recorded.name;
             match ensure_bridge(&bridge).await {
-                Ok(()) => {}
+                Ok(()) => self.resolver_try(&network.recorded).await,
                 Err(error) if network.recorded.predefined() => {
                     let error = crate::Error::from(error);
                     return Err(error.doing(format!("make the bridge of network {name}")));
@@ -48,6 +48,14 @@ impl Engine {
         *self.0.networks.state() = state;
         let _ = self.0.networks.opened.set(Opened { firewall, pool });
         Ok(())
+    }
+
+    /// Serves a network's names, if its gateway's port is free: another name server may listen on all
+    /// addresses of the host.
+    pub(super) async fn resolver_try(&self, network: &Recorded) {
+        if let Err(error) = self.resolver_start(network).await {
+            tracing::warn!("containers are not found by name: {error}");
+        }
     }
 
     fn networks_load(&self) -> Result<State> {

@@ -279,3 +279,53 @@ fn namespaces_are_shared_and_networks_closed() {
         assert_eq!(run("nft", &["list", "ruleset"]), "");
     });
 }
+
+#[test]
+fn names_are_served_in_a_network_of_ones_own() {
+    isolated(|settings| async move {
+        let engine = engine(&settings, Vec::new()).await;
+        let request =
+            |name: &str| wire::NetworkCreateRequest { name: name.into(), ..Default::default() };
+        engine.network_create(request("n1")).await.unwrap();
+        engine.network_create(request("n2")).await.unwrap();
+        let db = created(&engine, 'a', "db", on("n1"));
+        db.change(|record| record.networks[0].aliases = vec!["Data.example".into()]).unwrap();
+        start(&engine, &db).await.unwrap();
+        let web = created(&engine, 'b', "web", on("n1"));
+        let inside = start(&engine, &web).await.unwrap();
+        let other = created(&engine, 'c', "other", on("n2"));
+        let apart = start(&engine, &other).await.unwrap();
+        let address = db.record().networks[0].address.unwrap();
+        let text = std::fs::read_to_string(web.places.file("resolv.conf")).unwrap();
+        let server = text.lines().find_map(|line| line.strip_prefix("nameserver ")).unwrap();
+        assert!(text.contains("options ndots:0"), "{text}");
+        for name in ["db", "DB", "db.n1", "data.example", "aaaaaaaaaaaa"] {
+            let answer = lookup(&inside, name, server).await;
+            assert!(answer.contains(&format!("Address: {address}\n")), "{name}: {answer}");
+        }
+        let answer = lookup(&inside, &address.to_string(), server).await;
+        assert!(answer.contains("name = db.n1"), "{answer}");
+        // Who is in another network does not see it, whoever it asks.
+        let text = std::fs::read_to_string(other.places.file("resolv.conf")).unwrap();
+        let own = text.lines().find_map(|line| line.strip_prefix("nameserver ")).unwrap();
+        for server in [own, server] {
+            let answer = lookup(&apart, "db", server).await;
+            assert!(!answer.contains(&address.to_string()), "{answer}");
+        }
+        engine.network_down(&db.record()).await.unwrap();
+        let answer = lookup(&inside, "db", server).await;
+        assert!(!answer.contains(&address.to_string()), "{answer}");
+    });
+}
+
+/// What busybox finds out from a name server, asked in a namespace.
+async fn lookup(namespace: &Path, name: &str, server: &str) -> String {
+    let enter = format!("--net={}", namespace.display());
+    let (name, server) = (name.to_string(), server.to_string());
+    let asked = tokio::task::spawn_blocking(move || {
+        let arguments = [enter.as_str(), "busybox", "nslookup", &name, &server];
+        let output = Command::new("nsenter").args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    asked.await.unwrap()
+}
