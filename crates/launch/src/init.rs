@@ -235,6 +235,7 @@ fn finish(
     rustix::process::umask(Mode::from_raw_mode(umask));
     make_directory(process.cwd(), &identity);
     let mut target = exec::Target::new(process, &identity)?;
+    sys::default_signals().context("reset the signals")?;
     if reaper {
         reaper::split(&control.socket)?;
     }

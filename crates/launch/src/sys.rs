@@ -74,6 +74,29 @@ pub fn clone_child(flags: u64) -> io::Result<Cloned> {
     Ok(Cloned::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
+/// Every signal does what it does by default, and none is blocked: whatever this program was started with,
+/// or its language's runtime set, is not the program's that it becomes.
+pub fn default_signals() -> io::Result<()> {
+    const LAST: libc::c_int = 64;
+    // The kernel's own structure and not the C library's, which hides two signals: all zero is the default
+    // action, without flags and with an empty mask.
+    let default = [0u64; 4];
+    let size = size_of::<u64>();
+    for signal in (1..=LAST).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        let old = std::ptr::null_mut::<u64>();
+        // SAFETY: the structure is live and as large as the kernel's; no handler is installed.
+        check(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size)
+        })?;
+    }
+    let (none, old) = (0u64, std::ptr::null_mut::<u64>());
+    // SAFETY: the set is live and of the size that is said.
+    check(unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, old, size)
+    })
+    .map(drop)
+}
+
 /// setns(2) with a pidfd or a namespace descriptor.
 pub fn setns(fd: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
     // SAFETY: no memory is involved.

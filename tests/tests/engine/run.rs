@@ -22,6 +22,7 @@ cases! {
     bollard: [
         a_missing_program_is_not_found,
         a_directory_is_not_executable,
+        no_signal_is_ignored_or_blocked,
     ],
     docker_cli: [
         exit_codes_of_the_command_line,
@@ -165,6 +166,17 @@ fn a_directory_is_not_executable(ctx: &Ctx) -> Result<()> {
     ensure!(no.status == Some(400) && no.message.contains("permission denied"), "{no}");
     let inspect = ctx.inspect(&id)?;
     ensure!(inspect["State"]["ExitCode"] == 126, "{inspect}");
+    Ok(())
+}
+
+fn no_signal_is_ignored_or_blocked(ctx: &Ctx) -> Result<()> {
+    let mut spec = ctx.spec(&["grep", "-E", "SigIgn|SigBlk", "/proc/self/status"]);
+    for init in [false, true] {
+        spec.init = init;
+        let output = ctx.output(&spec)?;
+        let zero = "0".repeat(16);
+        ensure!(output == format!("SigBlk:\t{zero}\nSigIgn:\t{zero}\n"), "{output}");
+    }
     Ok(())
 }
 
