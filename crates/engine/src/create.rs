@@ -50,6 +50,7 @@ impl Engine {
             return Err(Error::invalid("No image is given: name one, such as busybox"));
         }
         let image = self.0.images.get(&given)?;
+        checks::platform(&given, &image.config)?;
         let mut host_config = body.host_config.take().unwrap_or_default();
         let networking = body.networking_config.take();
         let id = random_name()?;

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use caisson_image::{Image, Removed};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
-use crate::{Engine, blocking, wire};
+use crate::error::Result;
+use crate::{Engine, Record, blocking, wire};
 pub(crate) use changes::apply_changes;
 pub use transfer::LoadMessage;
 
@@ -112,8 +112,11 @@ impl Engine {
     /// A container that has the image.
     fn image_user(&self, id: &str) -> Option<String> {
         let containers = self.0.containers.all();
-        let user = containers.iter().find(|container| container.look(|r| r.image == id))?;
-        Some(user.id[..12].to_string())
+        let users = containers.iter().filter(|container| container.look(|r| r.image == id));
+        // One that runs says more.
+        let user = users.max_by_key(|container| container.look(Record::running))?;
+        let how = if user.look(Record::running) { "running" } else { "stopped" };
+        Some(format!("{how} container {}", &user.id[..12]))
     }
 
     fn tell_image(&self, action: &str, id: &str, name: &str) {

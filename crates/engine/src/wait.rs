@@ -26,9 +26,8 @@ impl Wait {
         let Wait { container, condition, exits } = self;
         let ended = |record: &Record| record.state.exits > exits || removed(record);
         let record = match condition {
-            WaitCondition::NotRunning => {
-                container.until(|record| !up(record) || ended(record)).await
-            }
+            // One that its restart policy starts again has not stopped.
+            WaitCondition::NotRunning => container.until(|record| !up(record)).await,
             WaitCondition::NextExit => container.until(ended).await,
             WaitCondition::Removed => container.until(removed).await,
         };

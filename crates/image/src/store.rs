@@ -182,7 +182,7 @@ impl Store {
         self.keep(&mut names, changed)
     }
 
-    /// Removes a name, and the image with its last name. `in_use` names a container that uses an image.
+    /// Removes a name, and the image with its last name. `in_use` says what uses an image, such as `running container ID`.
     pub fn remove(
         &self,
         name: &str,
@@ -201,7 +201,7 @@ impl Store {
         let last = reference.is_none() || image.names.len() == 1;
         if last && let Some(user) = in_use(&image.id) {
             return Err(Error::Conflict(format!(
-                "conflict: unable to delete {short} (cannot be forced) - image is being used by container {user}"
+                "conflict: unable to delete {short} (cannot be forced) - image is being used by {user}"
             )));
         }
         let gone = reference.map_or_else(|| image.names.clone(), |name| vec![name]);

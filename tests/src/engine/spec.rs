@@ -171,7 +171,8 @@ impl Spec {
     }
 
     fn networking(&self) -> Option<NetworkingConfig> {
-        let own = !matches!(self.network.as_str(), "" | "none" | "host" | "bridge" | "default");
+        let own = !matches!(self.network.as_str(), "" | "none" | "host" | "bridge" | "default")
+            && !self.network.starts_with("container:");
         let address =
             EndpointIpamConfig { ipv4_address: given(&self.ip), ..EndpointIpamConfig::default() };
         let endpoint = EndpointSettings {

@@ -288,6 +288,23 @@ pub(crate) fn container_port(text: &str) -> Result<(u16, &str)> {
     }
 }
 
+/// Refuses an image whose programs cannot run here.
+pub fn platform(name: &str, image: &serde_json::Value) -> Result<()> {
+    let text = |field: &str| image.get(field).and_then(|value| value.as_str()).unwrap_or_default();
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let (os, architecture) = (text("os"), text("architecture"));
+    if matches!(os, "" | "linux") && (architecture.is_empty() || architecture == own) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the image {name} is for the platform {os}/{architecture}, and this host runs linux/{own}"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

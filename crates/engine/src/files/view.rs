@@ -4,10 +4,11 @@
 //! outside, and nothing is left.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
 };
@@ -78,9 +79,6 @@ fn mounted(rootfs: &Path, sealed: bool, mounts: &[Mount]) -> Result<OwnedFd> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).doing(what)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, rootfs, flags).doing(what)?;
-    if sealed {
-        seal(&tree).doing(what)?;
-    }
     let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&tree, "", CWD, rootfs, empty).doing(what)?;
     let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -89,9 +87,7 @@ fn mounted(rootfs: &Path, sealed: bool, mounts: &[Mount]) -> Result<OwnedFd> {
         let flags = flags | OpenTreeFlags::AT_RECURSIVE;
         // One that is gone, or has no place, is not in the view.
         let Ok(tree) = open_tree(CWD, source.as_path(), flags) else { continue };
-        let Ok(target) = caisson_image::unpack::open_in(&root, destination, OFlags::PATH) else {
-            continue;
-        };
+        let Ok(target) = place(&root, destination, &tree) else { continue };
         if *read_only {
             seal(&tree).doing(what)?;
         }
@@ -101,10 +97,40 @@ fn mounted(rootfs: &Path, sealed: bool, mounts: &[Mount]) -> Result<OwnedFd> {
             continue;
         }
     }
+    if sealed {
+        seal(&root).doing(what)?;
+    }
     Ok(root)
 }
 
-/// Makes a mount that is not attached yet read-only.
+/// Opens a mount's place, made if need be: a container that was never started has none yet.
+fn place(root: &OwnedFd, path: &Path, tree: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    use caisson_image::unpack::open_in;
+    let directory =
+        FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) == FileType::Directory;
+    let mut walked = PathBuf::new();
+    for part in path.components().filter(|part| matches!(part, Component::Normal(_))) {
+        let parent = open_in(root, &walked, OFlags::PATH | OFlags::DIRECTORY)?;
+        walked.push(part);
+        if !matches!(open_in(root, &walked, OFlags::PATH), Err(Errno::NOENT)) {
+            continue;
+        }
+        let name = part.as_os_str();
+        let made = if directory || walked != path.strip_prefix("/").unwrap_or(path) {
+            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        };
+        match made {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    open_in(root, &walked, OFlags::PATH)
+}
+
+/// Makes a mount read-only.
 fn seal(tree: &OwnedFd) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
     let attributes = libc::mount_attr {
