@@ -1,119 +1,137 @@
-//! The demo: one image under both runtime types, the difference, and a change of type.
+//! The demo: the same images under both runtime types, by the same commands; what the difference is; a
+//! container that changes its type and stays the same; a daemon that is killed while containers run.
+//!
+//! Every command is really run as it is shown, against a daemon of the demo's own, and what is claimed is
+//! checked: the demo fails if anything is not as it says.
 
-use std::time::{Duration, Instant};
+mod change;
+mod crash;
+mod summary;
+mod types;
+mod wordpress;
 
-use anyhow::{Context, Result, ensure};
-use caisson_protocol::task::{Reply, Request};
-use caisson_tests::image::{Mounted, store};
-use caisson_tests::{Container, Type};
+use std::path::PathBuf;
+use std::time::Instant;
 
-/// What was measured of one type.
-struct Row {
-    kind: Type,
-    kernel: String,
-    ready: Duration,
-    start: Duration,
-    visible: usize,
-    memory_kib: u64,
-    pid: i32,
+use anyhow::{Context, Result};
+use caisson_tests::engine::{Daemon, Options};
+use serde_json::Value;
+
+use crate::session::Session;
+use crate::{images, release, setup};
+use summary::Summary;
+
+/// Both, in the order in which they are shown.
+const TYPES: [&str; 2] = ["process", "hyperv"];
+
+/// What the demo works with.
+struct Demo {
+    session: Session,
+    daemon: Daemon,
+    summary: Summary,
 }
 
-pub fn run() -> Result<()> {
-    // SAFETY: nothing else runs in this process yet that could read the environment.
-    unsafe { std::env::set_var("CAISSON_PROGRAMS", crate::release()) };
-    let place = tempfile::tempdir().context("make a place for the demo")?;
-    let store = store(place.path())?;
-    let image = store.get("busybox")?.id;
-    println!("One image (busybox), two runtime types, the same commands.\n");
-    let mut rows = Vec::new();
-    for kind in [Type::Process, Type::Hyperv] {
-        let rootfs = Mounted::new(&store, &image, &place.path().join(format!("{kind:?}")))?;
-        rows.push(show(kind, place.path(), rootfs.path())?);
-    }
-    println!("{:<26}{:>24}{:>24}", "", "process", "hyperv");
-    let line = |name: &str, value: &dyn Fn(&Row) -> String| {
-        println!("{name:<26}{:>24}{:>24}", value(&rows[0]), value(&rows[1]));
-    };
-    line("image", &|_| image[..19].to_string());
-    line("kernel inside", &|row| row.kernel.clone());
-    line("sandbox ready", &|row| format!("{:.0} ms", row.ready.as_secs_f64() * 1e3));
-    line("start, once ready", &|row| format!("{:.1} ms", row.start.as_secs_f64() * 1e3));
-    line("its processes on the host", &|row| row.visible.to_string());
-    line("memory on the host", &|row| format!("{:.1} MiB", row.memory_kib as f64 / 1024.0));
-    line("pid that inspect names", &|row| match row.kind {
-        Type::Process => format!("{} (its own)", row.pid),
-        Type::Hyperv => format!("{} (the monitor)", row.pid),
-    });
-    println!("\nhyperv runs under QEMU's software emulation here: not a security boundary.");
-    let rootfs = Mounted::new(&store, &image, &place.path().join("changed"))?;
-    change_type(place.path(), rootfs.path())
-}
-
-fn show(kind: Type, place: &std::path::Path, rootfs: &std::path::Path) -> Result<Row> {
+/// Sets everything up and runs it; WordPress takes a minute of it.
+pub fn run(wordpress: bool) -> Result<()> {
+    let archives = set_up(wordpress)?;
+    // SAFETY: no other thread runs any more that could read the environment.
+    unsafe { std::env::set_var("CAISSON_PROGRAMS", release()) };
     let begun = Instant::now();
-    let script = "trap 'exit 0' TERM; sleep 4711 & wait";
-    let mut container = Container::new(kind, place, rootfs, &["sh", "-c", script])?;
-    container.ready()?;
-    let ready = begun.elapsed();
-    let begun = Instant::now();
-    let pid = container.start()?;
-    let start = begun.elapsed();
-    let (kernel, _) = container.exec(&["uname", "-r"])?;
-    let Reply::Processes(inside) = container.task(Request::Processes)? else {
-        anyhow::bail!("no list of processes");
-    };
-    ensure!(inside.iter().any(|process| process.command.contains("4711")), "top shows {inside:?}");
-    let visible = on_host("sleep\x004711")?;
-    let supervisor = container.status()?.supervisor_pid;
-    let memory_kib = family(supervisor)?.into_iter().map(proportional).sum();
-    container.signal(15)?;
-    ensure!(container.wait()?.code == 0, "the container did not end well");
-    container.end()?;
-    let kernel = kernel.trim().to_string();
-    Ok(Row { kind, kernel, ready, start, visible, memory_kib, pid })
-}
-
-fn change_type(place: &std::path::Path, rootfs: &std::path::Path) -> Result<()> {
-    println!("\nThe same container, changed from process to hyperv and back:");
-    for (kind, step) in [(Type::Process, 1), (Type::Hyperv, 2), (Type::Process, 3)] {
-        let script =
-            format!("echo written as step {step} on $(uname -r) >> /root/diary; cat /root/diary");
-        let mut container = Container::new(kind, place, rootfs, &["sh", "-c", &script])?;
-        let (output, exit) = container.run()?;
-        ensure!(exit.code == 0 && output.lines().count() == step, "{kind:?}: {output}");
-        container.end()?;
-        if step == 3 {
-            output.lines().for_each(|line| println!("  {line}"));
-        }
+    let mut demo = Demo::start()?;
+    demo.load(&archives)?;
+    demo.types()?;
+    demo.web()?;
+    demo.change()?;
+    demo.crash()?;
+    if wordpress {
+        demo.wordpress()?;
     }
+    demo.clean()?;
+    demo.summary.print();
+    println!("\nall as stated, in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// Processes of the host whose command line starts with `command`.
-fn on_host(command: &str) -> Result<usize> {
-    let entries = std::fs::read_dir("/proc").context("read /proc")?;
-    let lines = entries
-        .flatten()
-        .map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default());
-    Ok(lines.filter(|line| line.starts_with(command)).count())
+/// Programs, guest and images; the images are made beside the programs.
+fn set_up(wordpress: bool) -> Result<Vec<PathBuf>> {
+    setup::packages()?;
+    setup::packages_for(&[setup::MMDEBSTRAP])?;
+    let names: &[&str] =
+        if wordpress { &["busybox", "nginx", "wordpress"] } else { &["busybox", "nginx"] };
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| names.iter().map(|name| images::archive(name)).collect());
+        let built = setup::everything();
+        let made = made.join().map_err(|_| anyhow::anyhow!("making the images panicked"))?;
+        built?;
+        made
+    })
 }
 
-/// A process and its descendants.
-fn family(pid: i32) -> Result<Vec<i32>> {
-    let mut family = vec![pid];
-    let mut next = 0;
-    while let Some(parent) = family.get(next).copied() {
-        let path = format!("/proc/{parent}/task/{parent}/children");
-        let children = std::fs::read_to_string(&path).unwrap_or_default();
-        family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
-        next += 1;
+impl Demo {
+    fn start() -> Result<Self> {
+        let begun = Instant::now();
+        let daemon = Daemon::start_empty(Options { standby: 1, ..Options::default() })?;
+        let took = begun.elapsed();
+        let session = Session::new(&release(), &daemon.socket())?;
+        session.title("A daemon of the demo's own");
+        session.typed(&daemon_line(&daemon));
+        session.remark(&format!("ready after {:.0} ms", took.as_secs_f64() * 1e3));
+        session.typed(&format!("export CAISSON_HOST=unix://{}", daemon.socket().display()));
+        Ok(Demo { session, daemon, summary: Summary::default() })
     }
-    Ok(family)
+
+    fn load(&self, archives: &[PathBuf]) -> Result<()> {
+        self.session.title("Images from files: nothing is asked of a registry");
+        for path in archives {
+            let path = path.to_str().context("an archive's path")?;
+            let said = self.session.caisson(&["load", "-i", path])?;
+            self.session.remark(&format!("{:.1} s", said.took.as_secs_f64()));
+        }
+        self.session.caisson(&["images"]).map(drop)
+    }
+
+    fn clean(&self) -> Result<()> {
+        let names = self.session.silent(&["ps", "-a", "-q"])?.stdout;
+        let names: Vec<&str> = names.split_whitespace().collect();
+        if !names.is_empty() {
+            self.session.silent(&[&["rm", "-f"], &names[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Everything that `inspect` tells of a container.
+    fn inspect(&self, name: &str) -> Result<Value> {
+        let text = self.session.silent(&["inspect", name])?.stdout;
+        let list: Value = serde_json::from_str(&text).context("inspect's answer")?;
+        Ok(list[0].clone())
+    }
+
+    /// Where a container's port 80 is reached, such as `127.0.0.1:49153`.
+    fn address(&self, name: &str) -> Result<String> {
+        let text = self.session.silent(&["port", name, "80/tcp"])?.stdout;
+        let first = text.lines().next().context("no published port")?;
+        Ok(first.trim().to_string())
+    }
+
+    /// Fetches a page of a container as one would; what it says.
+    fn fetch(&self, name: &str, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.address(name)?);
+        let said = self.session.show("curl", &["-sSf", "--max-time", "60", &url])?;
+        anyhow::ensure!(said.success, "{url} was not served: {}", said.stderr);
+        Ok(said.stdout)
+    }
 }
 
-/// Proportional share of memory, KiB.
-fn proportional(pid: i32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+fn daemon_line(daemon: &Daemon) -> String {
+    format!(
+        "caissond --data-root {} --exec-root {} -H unix://{} --standby 1 &",
+        daemon.data_root().display(),
+        daemon.exec_root().display(),
+        daemon.socket().display()
+    )
+}
+
+/// The option that asks for a type; none is needed for the default.
+fn isolation(kind: &str) -> &[&str] {
+    if kind == "hyperv" { &["--isolation", "hyperv"] } else { &[] }
 }

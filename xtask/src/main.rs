@@ -15,6 +15,8 @@ mod demo;
 mod guest;
 mod images;
 mod install;
+mod memory;
+mod session;
 mod setup;
 mod suite;
 
@@ -28,8 +30,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Runs the main job: one root file system as a process and as a hyperv container.
-    Demo,
+    /// Shows the same images as process and as hyperv containers, and a change of type.
+    Demo {
+        /// Leave out WordPress: its image takes longest to make.
+        #[arg(long)]
+        without_wordpress: bool,
+    },
     /// Runs every test, the end-to-end suite over both runtime types included.
     Test,
     /// Builds the nano guest: kernel and initramfs.
@@ -54,10 +60,7 @@ enum Task {
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
-        Task::Demo => {
-            setup::everything()?;
-            demo::run()
-        }
+        Task::Demo { without_wordpress } => demo::run(!without_wordpress),
         Task::Test => {
             setup::everything()?;
             suite::run()

@@ -1,0 +1,73 @@
+//! What a container's programs take of this host's memory.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use caisson_tests::engine::proportional_memory;
+
+/// What one container takes, KiB of proportional share.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// The supervisor alone.
+    pub supervisor: u64,
+    /// The supervisor and all below it: the container's processes, or monitor and share server.
+    pub all: u64,
+}
+
+/// What the container with this id takes now.
+pub fn of(id: &str) -> Result<Memory> {
+    let short = id.get(..12).context("a container's id")?;
+    let supervisor = supervisor(short)
+        .with_context(|| format!("no supervisor of the container {short} runs on this host"))?;
+    let all = family(supervisor).into_iter().map(proportional_memory).sum();
+    Ok(Memory { supervisor: proportional_memory(supervisor), all })
+}
+
+/// The process whose program is the supervisor and whose arguments name the container.
+fn supervisor(short: &str) -> Option<i32> {
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        words.next().is_some_and(|program| program.ends_with("caisson-supervisor"))
+            && words.any(|word| word.contains(short))
+    })
+}
+
+/// A process and its descendants.
+pub fn family(pid: i32) -> Vec<i32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        for task in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+        next += 1;
+    }
+    family
+}
+
+/// Resident memory of a process, KiB.
+pub fn resident(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("{path} has no VmRSS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_its_children_are_found() {
+        let own = std::process::id() as i32;
+        assert!(resident(own).unwrap() > 100);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(family(own).contains(&(child.id() as i32)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
