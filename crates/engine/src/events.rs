@@ -66,6 +66,11 @@ impl Events {
         (past.unwrap_or_default(), self.sender.subscribe())
     }
 
+    /// How many listen.
+    pub fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }

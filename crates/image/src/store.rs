@@ -132,7 +132,8 @@ impl Store {
         Ok(Image { config, names: names.collect(), size, layers, id })
     }
 
-    fn layer_size(&self, digest: &str) -> u64 {
+    /// Bytes of the files of a layer, by the digest of its tar.
+    pub fn layer_size(&self, digest: &str) -> u64 {
         let text = std::fs::read_to_string(self.layer(digest).join("size"));
         text.ok().and_then(|text| text.parse().ok()).unwrap_or(0)
     }

@@ -87,6 +87,9 @@ fn boot() -> String {
 impl Engine {
     /// Finds out in the background what hyperv containers run on, if they can run at all.
     pub(crate) fn host_open(&self) {
+        if let Err(error) = self.engine_id() {
+            tracing::warn!("this engine has no lasting id: {error}");
+        }
         if let Err(error) = self.hyperv_present() {
             return tracing::warn!("{error}");
         }
