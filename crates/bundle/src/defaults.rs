@@ -26,7 +26,7 @@ pub const CAPABILITIES: [C; 14] = [
 /// The search path of a container whose image sets none.
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -38,6 +38,8 @@ const MASKED: [&str; 11] = [
     "/proc/sched_debug",
     "/proc/scsi",
     "/sys/firmware",
+    // Power readings tell what others compute (CVE-2020-8694).
+    "/sys/devices/virtual/powercap",
 ];
 
 const READ_ONLY: [&str; 5] =

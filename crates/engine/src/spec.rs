@@ -3,6 +3,7 @@
 
 mod devices;
 mod mounts;
+mod obstacle;
 mod privileges;
 mod resources;
 mod seccomp;
@@ -154,51 +155,6 @@ impl Engine {
             .set_terminal(Some(tty));
         Ok(process)
     }
-
-    /// Why a container cannot be of this type, if so.
-    pub(crate) fn can_become(&self, record: &Record, to: RuntimeType) -> Result<()> {
-        if to == RuntimeType::Process {
-            return Ok(());
-        }
-        match obstacle(record) {
-            None => Ok(()),
-            Some(what) => Err(Error::invalid(format!(
-                "a hyperv container has a kernel of its own and cannot have {what}: leave that out, or take the process type"
-            ))),
-        }
-    }
-}
-
-/// What a container has that only this host's kernel can give.
-fn obstacle(record: &Record) -> Option<String> {
-    let host = &record.host_config;
-    let network = host.network_mode.as_deref().unwrap_or_default();
-    if network == "host" || network.starts_with("container:") {
-        return Some(format!(
-            "the network of the {}",
-            if network == "host" { "host" } else { "other container" }
-        ));
-    }
-    for (mode, what) in [
-        (&host.pid_mode, "process ids (--pid host)"),
-        (&host.ipc_mode, "IPC objects (--ipc host)"),
-        (&host.uts_mode, "host name (--uts host)"),
-    ] {
-        if mode.as_deref() == Some("host") {
-            return Some(format!("the host's {what}"));
-        }
-    }
-    if host.cgroupns_mode == Some(wire::HostConfigCgroupnsModeEnum::HOST) {
-        return Some("the host's cgroups (--cgroupns host)".into());
-    }
-    if let Some(device) = host.devices.iter().flatten().next() {
-        let path = device.path_on_host.clone().unwrap_or_default();
-        return Some(format!("the host's device {path}"));
-    }
-    if record.networks.len() > 1 {
-        return Some("more than one network".into());
-    }
-    None
 }
 
 /// What every process has, replaced and completed by the configuration.
@@ -254,16 +210,6 @@ fn namespaces(
 mod tests {
     use super::*;
     use crate::list::tests::record;
-
-    #[test]
-    fn what_only_this_kernel_has_is_named() {
-        let mut one = record('a', "web", 100);
-        assert_eq!(obstacle(&one), None);
-        one.host_config.pid_mode = Some("host".into());
-        assert!(obstacle(&one).unwrap().contains("--pid host"));
-        one.host_config.network_mode = Some("host".into());
-        assert_eq!(obstacle(&one).unwrap(), "the network of the host");
-    }
 
     #[test]
     fn shared_namespaces_are_left_out() {

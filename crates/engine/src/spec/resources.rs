@@ -28,9 +28,10 @@ pub(crate) fn resources(host: &HostConfig) -> oci::LinuxResources {
         cpu.set_period(Some(PERIOD as u64)).set_quota(Some(nano / (1_000_000_000 / PERIOD)));
     }
     resources.set_cpu(Some(cpu));
-    if let Some(limit) = host.pids_limit.filter(|limit| *limit != 0) {
+    if let Some(limit) = host.pids_limit {
         let mut pids = oci::LinuxPids::default();
-        pids.set_limit(limit);
+        // Zero is no limit, which takes an earlier one away.
+        pids.set_limit(if limit > 0 { limit } else { -1 });
         resources.set_pids(Some(pids));
     }
     if let Some(weight) = host.blkio_weight.filter(|weight| *weight != 0) {
@@ -52,5 +53,26 @@ mod tests {
         let cpu = limits.cpu().as_ref().unwrap();
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
         assert!(limits.pids().is_none());
+    }
+
+    #[test]
+    fn limits_are_those_of_the_configuration() {
+        let host = HostConfig {
+            memory: Some(64 << 20),
+            memory_swap: Some(-1),
+            cpu_shares: Some(512),
+            cpuset_cpus: Some("0-1".into()),
+            pids_limit: Some(0),
+            blkio_weight: Some(300),
+            ..Default::default()
+        };
+        let limits = resources(&host);
+        let memory = limits.memory().as_ref().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(-1)));
+        let cpu = limits.cpu().as_ref().unwrap();
+        assert_eq!((cpu.shares(), cpu.cpus().as_deref()), (Some(512), Some("0-1")));
+        assert_eq!(limits.pids().as_ref().unwrap().limit(), -1);
+        assert_eq!(limits.block_io().as_ref().unwrap().weight(), Some(300));
+        assert!(limits.devices().is_none());
     }
 }
