@@ -50,6 +50,8 @@ impl Engine {
             given.map(|(name, settings)| (self.network_named(&name), settings)).collect();
         let first = match Mode::of(host) {
             Mode::Container(other) => {
+                // Some clients say it again as the name of a network.
+                given.retain(|name, _| !name.starts_with("container:"));
                 refuse_others(&given)?;
                 refuse_shared(host)?;
                 if other.is_empty() {
