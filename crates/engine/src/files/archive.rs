@@ -126,9 +126,10 @@ pub(super) fn get(view: &View, container: &str, path: &str, output: impl Write) 
     let found = find(view, container, path)?;
     let mut packer = Packer::new(output, false, Vec::new());
     if found.name.is_empty() {
-        let base =
-            if path.ends_with("/.") { None } else { parts(path).0.file_name().map(PathBuf::from) };
-        let base = base.unwrap_or_else(|| PathBuf::from("."));
+        let base = match parts(path).0.file_name() {
+            _ if path == "." || path.ends_with("/.") => PathBuf::from("."),
+            name => name.map_or_else(|| PathBuf::from("/"), PathBuf::from),
+        };
         let what = || format!("open {path}");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let again = rustix::fs::openat(&found.parent, ".", flags, rustix::fs::Mode::empty());

@@ -131,7 +131,9 @@ impl<W: Write> Packer<W> {
                 let mut header = header(&status, EntryType::Symlink);
                 header.set_size(0);
                 let target = OsStr::from_bytes(target.to_bytes());
-                self.builder.append_link(&mut header, path, Path::new(target)).doing(write(path))
+                self.records(path, None, Vec::new())?;
+                let link = self.builder.append_link(&mut header, plain(path), Path::new(target));
+                link.doing(write(path))
             }
             FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
                 let entry = match kind {
@@ -147,7 +149,9 @@ impl<W: Write> Packer<W> {
                         .and_then(|()| header.set_device_minor(rustix::fs::minor(status.st_rdev)))
                         .doing(what)?;
                 }
-                self.builder.append_data(&mut header, path, std::io::empty()).doing(write(path))
+                self.records(path, None, Vec::new())?;
+                let data = std::io::empty();
+                self.builder.append_data(&mut header, plain(path), data).doing(write(path))
             }
             // Sockets are nobody's outside their process.
             _ => Ok(()),
@@ -181,15 +185,18 @@ impl<W: Write> Packer<W> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             other => other.doing(|| format!("open /{}", path.display()))?,
         };
-        self.attributes(&directory, path)?;
         let mut header = header(status, EntryType::Directory);
         header.set_size(0);
         // A directory's name ends in a slash, as tar programs write it.
-        let mut named = path.as_os_str().to_owned();
-        named.push("/");
-        self.builder
-            .append_data(&mut header, Path::new(&named), std::io::empty())
-            .doing(write(path))?;
+        let slashed = |path: &Path| {
+            let mut named = path.as_os_str().to_owned();
+            named.push("/");
+            PathBuf::from(named)
+        };
+        let named = if path == Path::new("/") { path.to_path_buf() } else { slashed(path) };
+        self.records(&named, None, attributes(&directory))?;
+        let named = slashed(plain(path));
+        self.builder.append_data(&mut header, named, std::io::empty()).doing(write(path))?;
         if self.layer && is_opaque(&directory) {
             self.marker(&path.join(".wh..wh..opq"), status)?;
         }
@@ -203,7 +210,9 @@ impl<W: Write> Packer<W> {
                 let mut header = header(status, EntryType::Link);
                 header.set_size(0);
                 let first = first.clone();
-                return self.builder.append_link(&mut header, path, first).doing(write(path));
+                self.records(path, Some(&first), Vec::new())?;
+                let link = self.builder.append_link(&mut header, plain(path), plain(&first));
+                return link.doing(write(path));
             }
             self.links.insert(key, path.to_path_buf());
         }
@@ -213,37 +222,62 @@ impl<W: Write> Packer<W> {
             Err(Errno::NOENT | Errno::LOOP) => return Ok(()),
             other => other.doing(|| format!("open /{}", path.display()))?,
         };
-        self.attributes(&file, path)?;
+        self.records(path, None, attributes(&file))?;
         let mut header = header(status, EntryType::Regular);
         let size = status.st_size as u64;
         header.set_size(size);
         // A file that shrinks meanwhile is filled up, one that grows is cut.
         let content = File::from(file).chain(std::io::repeat(0)).take(size);
-        self.builder.append_data(&mut header, path, content).doing(write(path))
+        self.builder.append_data(&mut header, plain(path), content).doing(write(path))
     }
 
-    /// Writes the extended attributes that an archive keeps.
-    fn attributes(&mut self, file: &OwnedFd, path: &Path) -> Result<()> {
-        let mut list = vec![0_u8; 64 << 10];
-        let Ok(length) = rustix::fs::flistxattr(file, &mut list[..]) else { return Ok(()) };
-        let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
-        for name in list[..length].split(|byte| *byte == 0) {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
-            if name != "security.capability" && !name.starts_with("user.") {
-                continue;
-            }
-            let mut value = vec![0_u8; 64 << 10];
-            if let Ok(length) = rustix::fs::fgetxattr(file, name, &mut value[..]) {
-                value.truncate(length);
-                kept.push((format!("SCHILY.xattr.{name}"), value));
-            }
+    /// Writes what the next entry's header has no place for: its extended attributes, and a name that begins
+    /// with `.` or `/`. Clients give an archive's root another name by its first one, so it must be whole.
+    fn records(
+        &mut self,
+        path: &Path,
+        link: Option<&Path>,
+        mut records: Vec<(String, Vec<u8>)>,
+    ) -> Result<()> {
+        if path.starts_with(".") || path.is_absolute() {
+            records.push(("path".into(), path.as_os_str().as_bytes().to_vec()));
+            let link = link.map(|link| link.as_os_str().as_bytes().to_vec());
+            records.extend(link.map(|link| ("linkpath".into(), link)));
         }
-        if kept.is_empty() {
+        if records.is_empty() {
             return Ok(());
         }
-        let pairs = kept.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let pairs = records.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         self.builder.append_pax_extensions(pairs).doing(write(path))
     }
+}
+
+/// A name as a header has it.
+fn plain(path: &Path) -> &Path {
+    match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
+}
+
+/// The extended attributes that an archive keeps.
+fn attributes(file: &OwnedFd) -> Vec<(String, Vec<u8>)> {
+    let mut list = vec![0_u8; 64 << 10];
+    let Ok(length) = rustix::fs::flistxattr(file, &mut list[..]) else { return Vec::new() };
+    let mut kept = Vec::new();
+    for name in list[..length].split(|byte| *byte == 0) {
+        let Ok(name) = std::str::from_utf8(name) else { continue };
+        if name != "security.capability" && !name.starts_with("user.") {
+            continue;
+        }
+        let mut value = vec![0_u8; 64 << 10];
+        if let Ok(length) = rustix::fs::fgetxattr(file, name, &mut value[..]) {
+            value.truncate(length);
+            kept.push((format!("SCHILY.xattr.{name}"), value));
+        }
+    }
+    kept
 }
 
 fn write(path: &Path) -> impl FnOnce() -> String {
@@ -265,6 +299,34 @@ fn header(status: &Stat, kind: EntryType) -> Header {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn names_are_whole_from_the_root_on() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("d")).unwrap();
+        std::fs::write(place.path().join("f"), "text").unwrap();
+        std::fs::hard_link(place.path().join("f"), place.path().join("g")).unwrap();
+        for (base, expected) in [
+            (".", ["./", "./d/", "./f", "./g>./f"]),
+            ("/", ["/", "/d/", "/f", "/g>/f"]),
+            ("x", ["x/", "x/d/", "x/f", "x/g>x/f"]),
+        ] {
+            let mut bytes = Vec::new();
+            let mut packer = Packer::new(&mut bytes, false, Vec::new());
+            let root = open_root(place.path()).unwrap();
+            packer.entry(&root, c".", Path::new(base), 0).unwrap();
+            packer.finish().unwrap();
+            let mut archive = tar::Archive::new(bytes.as_slice());
+            let name = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
+                let entry = entry.unwrap();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let link = entry.link_name_bytes().map(|link| format!(">{}", text(&link)));
+                text(&entry.path_bytes()) + &link.unwrap_or_default()
+            };
+            let names: Vec<_> = archive.entries().unwrap().map(name).collect();
+            assert_eq!(names, expected);
+        }
+    }
 
     #[test]
     fn a_layer_says_what_is_gone() {
