@@ -80,7 +80,10 @@ impl Engine {
     pub(crate) async fn start_now(&self, container: &Arc<Container>) -> Result<()> {
         let before = container.look(|record| record.state.status);
         container.settle(|record| {
-            record.state.status = Status::Starting;
+            // Between two runs that its restart policy wants, it stays restarting.
+            if before != Status::Restarting {
+                record.state.status = Status::Starting;
+            }
             record.state.stopped_by_user = false;
             record.state.error.clear();
             record.state.ports.clear();

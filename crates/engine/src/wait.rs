@@ -40,7 +40,7 @@ impl Wait {
 }
 
 fn up(record: &Record) -> bool {
-    matches!(record.state.status, Status::Running | Status::Restarting)
+    matches!(record.state.status, Status::Starting | Status::Running | Status::Restarting)
 }
 
 fn removed(record: &Record) -> bool {
