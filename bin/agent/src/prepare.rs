@@ -30,6 +30,19 @@ pub fn prepare(prepare: &Prepare) -> Result<()> {
     for (index, interface) in prepare.interfaces.iter().enumerate() {
         configure(index, interface).with_context(|| format!("set up {}", interface.name))?;
     }
+    unplug_from(prepare.interfaces.len())
+}
+
+/// Takes the interfaces from this number on away: a guest booted ahead has one, and a container without
+/// a network sees none but its loopback.
+fn unplug_from(first: usize) -> Result<()> {
+    for number in first.. {
+        let device = format!("/sys/class/net/eth{number}/device");
+        let Ok(target) = std::fs::read_link(&device) else { return Ok(()) };
+        let name = target.file_name().context("a device without a name")?;
+        std::fs::write(format!("{device}/driver/unbind"), name.as_encoded_bytes())
+            .with_context(|| format!("take eth{number} away"))?;
+    }
     Ok(())
 }
 
