@@ -68,6 +68,7 @@ impl Engine {
             Some(wire::HostConfigIsolationEnum::HYPERV) => RuntimeType::Hyperv,
             _ => self.0.settings.default_type,
         };
+        host_config.isolation = Some(runtime_type.isolation());
         let mounts = self.mounts_of(&config, &host_config)?;
         let networks = self.endpoints_new(&id, &host_config, networking.as_ref())?;
         let mut record = Record {

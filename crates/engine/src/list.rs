@@ -149,7 +149,7 @@ impl Engine {
 
 fn state(record: &Record) -> wire::ContainerSummaryStateEnum {
     use wire::ContainerSummaryStateEnum as State;
-    match record.state.status {
+    match record.outward() {
         Status::Created | Status::Starting => State::CREATED,
         Status::Running if record.state.paused => State::PAUSED,
         Status::Running => State::RUNNING,
@@ -164,7 +164,7 @@ fn state(record: &Record) -> wire::ContainerSummaryStateEnum {
 pub(crate) fn status(record: &Record, now: i64) -> String {
     let state = &record.state;
     let since = |time: i64| human_duration(now.saturating_sub(time));
-    match state.status {
+    match record.outward() {
         Status::Running if state.paused => format!("Up {} (Paused)", since(state.started)),
         Status::Running => match health(record) {
             None => format!("Up {}", since(state.started)),
@@ -290,7 +290,7 @@ impl<'a> Wanted<'a> {
     }
 
     fn includes(&self, record: &Record) -> bool {
-        let up = matches!(record.state.status, Status::Running | Status::Restarting);
+        let up = matches!(record.outward(), Status::Running | Status::Restarting);
         (self.all || up)
             && !self.task
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&record.id))

@@ -23,6 +23,14 @@ impl RuntimeType {
             RuntimeType::Hyperv => "hyperv",
         }
     }
+
+    /// As `inspect` shows it: never the default, which may be another one by then.
+    pub(crate) fn isolation(self) -> wire::HostConfigIsolationEnum {
+        match self {
+            RuntimeType::Process => wire::HostConfigIsolationEnum::PROCESS,
+            RuntimeType::Hyperv => wire::HostConfigIsolationEnum::HYPERV,
+        }
+    }
 }
 
 impl std::fmt::Display for RuntimeType {
@@ -184,9 +192,18 @@ impl Record {
         self.config.tty == Some(true)
     }
 
+    /// How it is seen from outside: while it starts it is what it was.
+    pub fn outward(&self) -> Status {
+        match self.state.status {
+            Status::Starting if self.state.finished != 0 => Status::Exited,
+            Status::Starting => Status::Created,
+            status => status,
+        }
+    }
+
     /// The word that Docker uses for its state.
     pub fn status_word(&self) -> &'static str {
-        match self.state.status {
+        match self.outward() {
             Status::Created | Status::Starting => "created",
             Status::Running if self.state.paused => "paused",
             Status::Running => "running",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::record::{Record, RuntimeType, Status};
 use crate::stop::refuse_doomed;
-use crate::{Container, Engine, wire};
+use crate::{Container, Engine};
 
 impl Engine {
     /// Changes the type; without `restart` only of a container that does not run.
@@ -73,10 +73,6 @@ impl Engine {
 }
 
 fn become_type(record: &mut Record, to: RuntimeType) {
-    use wire::HostConfigIsolationEnum as Isolation;
     record.runtime_type = to;
-    record.host_config.isolation = Some(match to {
-        RuntimeType::Process => Isolation::PROCESS,
-        RuntimeType::Hyperv => Isolation::HYPERV,
-    });
+    record.host_config.isolation = Some(to.isolation());
 }

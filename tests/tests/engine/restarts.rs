@@ -45,7 +45,11 @@ fn on_failure_leaves_a_good_end(ctx: &Ctx) -> Result<()> {
     let mut spec = ctx.script("echo run >> /runs; [ $(wc -l < /runs) -gt 1 ]");
     spec.restart = "on-failure".into();
     let id = ctx.create(&spec)?;
+    let mut events = ctx.bollard.events(1, &[&format!("container={id}")]);
     ctx.start(&id)?;
+    for _ in 0..2 {
+        events.until("die")?;
+    }
     ensure!(ctx.wait(&id)? == 0);
     let inspect = ctx.inspect(&id)?;
     ensure!(at(&inspect, "RestartCount") == 1, "{inspect}");
