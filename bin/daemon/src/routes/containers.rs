@@ -46,7 +46,23 @@ fn tidy(body: &mut Value) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    if let Some(Value::String(mode)) = body.pointer("/HostConfig/CgroupnsMode")
+        && !matches!(mode.as_str(), "" | "private" | "host")
+    {
+        return Err(Failure::invalid(format!("invalid cgroup namespace mode: {mode}")));
+    }
+    restart_policy(body.pointer("/HostConfig/RestartPolicy"))
+}
+
+/// Refuses a restart policy that there is none of, for a creation and an update.
+pub fn restart_policy(policy: Option<&Value>) -> Result<()> {
+    let name = policy.and_then(|policy| policy.get("Name")).and_then(Value::as_str);
+    match name.unwrap_or_default() {
+        "" | "no" | "always" | "on-failure" | "unless-stopped" => Ok(()),
+        other => Err(Failure::invalid(format!(
+            "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        ))),
+    }
 }
 
 /// Refuses a platform that is not this host's, so that no image of it is looked for.
@@ -146,6 +162,17 @@ mod tests {
             "{}",
             failure.message
         );
+    }
+
+    #[test]
+    fn an_unknown_word_is_named() {
+        for (body, word) in [
+            (r#"{"HostConfig":{"RestartPolicy":{"Name":"never"}}}"#, "policy 'never'"),
+            (r#"{"HostConfig":{"CgroupnsMode":"mine"}}"#, "mode: mine"),
+        ] {
+            let failure = read(body).unwrap_err();
+            assert!(failure.message.contains(word), "{}", failure.message);
+        }
     }
 
     #[test]

@@ -78,6 +78,8 @@ struct Additions {
 
 pub async fn update(mut call: Call, name: &str) -> Result<Reply> {
     let bytes = call.json_bytes().await?;
+    let fields: serde_json::Value = call::parse(&bytes)?;
+    super::containers::restart_policy(fields.get("RestartPolicy"))?;
     let body: wire::ContainerUpdateBody = call::parse(&bytes)?;
     let additions: Additions = call::parse(&bytes)?;
     let wanted = additions.runtime_type.filter(|wanted| !wanted.is_empty());
