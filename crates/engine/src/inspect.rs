@@ -70,8 +70,11 @@ impl Engine {
     }
 
     fn graph_driver(&self, container: &Container, record: &Record) -> Value {
-        let layers =
-            self.0.images.get(&record.image).map(|image| self.0.images.layer_paths(&image));
+        let layers = self
+            .0
+            .images
+            .of_container(&record.image)
+            .map(|image| self.0.images.layer_paths(&image));
         let lower: Vec<String> =
             layers.iter().flatten().map(|path| path.display().to_string()).collect();
         let places = &container.places;

@@ -141,7 +141,7 @@ impl Engine {
     /// Bytes of the writable layer, and of the root file system with its image.
     pub(crate) fn sizes(&self, container: &Container, record: &Record) -> (i64, i64) {
         let own = directory_size(&container.places.upper());
-        let image = self.0.images.get(&record.image).map_or(0, |image| image.size);
+        let image = self.0.images.of_container(&record.image).map_or(0, |image| image.size);
         let signed = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
         (signed(own), signed(own.saturating_add(image)))
     }

@@ -50,7 +50,7 @@ impl Engine {
     }
 
     fn mount(&self, container: &Container) -> Result<()> {
-        let image = self.0.images.get(&container.look(|record| record.image.clone()))?;
+        let image = self.0.images.of_container(&container.look(|record| record.image.clone()))?;
         let layers = self.0.images.layer_paths(&image);
         let places = &container.places;
         let rootfs = places.rootfs();

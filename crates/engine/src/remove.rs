@@ -88,10 +88,12 @@ impl Engine {
         container.run().waiting.clear();
         container.note(|record| record.state.status = Status::Removed);
         // Its name is free already; its files take their time.
+        let engine = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = remove_files(&root, &name) {
                 tracing::warn!("{error}");
             }
+            engine.images_release();
         });
         Ok(())
     }

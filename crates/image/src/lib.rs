@@ -7,11 +7,13 @@ mod error;
 mod load;
 pub mod overlay;
 mod reference;
+mod remove;
 mod store;
 pub mod stream;
 pub mod unpack;
 
 pub use error::{Error, Kind, Result};
-pub use load::Loaded;
+pub use load::{Loaded, decompressed};
 pub use reference::parse_reference;
-pub use store::{Image, Removed, Store};
+pub use remove::{Removed, User};
+pub use store::{Image, Store};

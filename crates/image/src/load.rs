@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Doing, Error, Result};
 use crate::reference::parse_reference;
-use crate::store::{Image, Store, diff_ids};
+use crate::store::{Image, Pins, Store, diff_ids};
 use crate::stream::{Recorder, replay};
 use crate::unpack::unpack_layer;
 
@@ -28,6 +28,28 @@ pub struct Loaded {
     pub id: String,
     /// The names it got.
     pub names: Vec<String>,
+    /// Which of them another image had, with its id.
+    pub taken: Vec<(String, String)>,
+}
+
+/// The digest of a layer without any entry.
+const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
+/// The input's fault, when it is not the system's: the archive ends early, its compression is damaged.
+fn blame(error: Error) -> Error {
+    use std::io::ErrorKind as E;
+    match error {
+        Error::Io { what, source }
+            if source.raw_os_error().is_none()
+                && matches!(
+                    source.kind(),
+                    E::InvalidData | E::InvalidInput | E::UnexpectedEof | E::Other
+                ) =>
+        {
+            Error::Invalid(format!("{what}: {source}"))
+        }
+        other => other,
+    }
 }
 
 /// What an archive was found to contain, by entry name.
@@ -51,7 +73,15 @@ impl Store {
         input: &mut dyn Read,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Vec<Loaded>> {
-        let _adding = self.adding.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.load_all(input, progress).map_err(blame)
+    }
+
+    fn load_all(
+        &self,
+        input: &mut dyn Read,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Loaded>> {
+        let mut pins = self.pins();
         let what = || "read the archive".to_string();
         let mut contents = Contents::default();
         let mut archive = tar::Archive::new(decompressed(input)?);
@@ -62,7 +92,7 @@ impl Store {
                 contents.links.insert(name.clone(), link_target(&name, &entry_name(&target)));
             } else if entry.header().entry_type().is_file() {
                 let size = entry.size();
-                self.take_in(name, size, &mut entry, &mut contents, progress)?;
+                self.take_in(name, size, &mut entry, &mut contents, &mut pins, progress)?;
             }
         }
         let images = contents.images()?;
@@ -81,6 +111,7 @@ impl Store {
         size: u64,
         entry: &mut dyn Read,
         contents: &mut Contents,
+        pins: &mut Pins,
         progress: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let what = || format!("read {name} of the archive");
@@ -88,7 +119,7 @@ impl Store {
         let start = std::io::BufRead::fill_buf(&mut entry).doing(what)?;
         if looks_like_layer(start) {
             progress(&name);
-            let digest = self.unpack(&mut entry)?;
+            let digest = self.unpack(&mut entry, pins)?;
             contents.layers.insert(name.clone(), digest);
         } else if size <= MAX_DOCUMENT && contents.bytes + size as usize <= MAX_DOCUMENTS {
             let mut text = Vec::new();
@@ -107,7 +138,7 @@ impl Store {
     }
 
     /// Unpacks a layer, whatever its compression; the digest of its tar.
-    fn unpack(&self, input: &mut dyn Read) -> Result<String> {
+    fn unpack(&self, input: &mut dyn Read, pins: &mut Pins) -> Result<String> {
         let what = || "unpack a layer".to_string();
         let fresh = tempfile::Builder::new().prefix("new-").tempdir_in(&*self.root).doing(what)?;
         let diff = fresh.path().join("diff");
@@ -121,18 +152,10 @@ impl Store {
         std::fs::write(fresh.path().join("size"), size.to_string()).doing(what)?;
         let directory = std::fs::File::open(fresh.path()).doing(what)?;
         let digest = format!("sha256:{hex}");
-        let place = self.layer(&digest);
-        if place.join("size").exists() {
-            return Ok(digest);
+        if !self.layer(&digest).join("size").exists() {
+            rustix::fs::syncfs(directory.as_fd()).doing(what)?;
         }
-        rustix::fs::syncfs(directory.as_fd()).doing(what)?;
-        match std::fs::rename(fresh.path(), &place) {
-            // Another load was quicker with the same layer.
-            Err(_) if place.join("size").exists() => {}
-            Err(error) => return Err(error).doing(what),
-            // It is not where the guard would remove it.
-            Ok(()) => drop(fresh.keep()),
-        }
+        pins.place(fresh, &digest)?;
         Ok(digest)
     }
 
@@ -150,7 +173,13 @@ impl Store {
         }
         let names = found.names.iter().map(|name| parse_reference(name));
         let names = names.collect::<Result<Vec<_>>>()?;
-        Ok(Loaded { id: self.add(text, &names)?, names })
+        let before = self.names().clone();
+        let id = self.add(text, &names, None)?;
+        let taken = names.iter().filter_map(|name| {
+            let other = before.get(name).filter(|other| **other != id)?;
+            Some((name.clone(), other.clone()))
+        });
+        Ok(Loaded { taken: taken.collect(), id, names })
     }
 
     /// Makes an image of one root file system tar; its id.
@@ -162,8 +191,8 @@ impl Store {
         message: &str,
     ) -> Result<String> {
         let names = name.map(parse_reference).transpose()?;
-        let _adding = self.adding.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let layer = self.unpack(input)?;
+        let mut pins = self.pins();
+        let layer = self.unpack(input, &mut pins).map_err(blame)?;
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
         let config = json!({
             "architecture": "amd64", "os": "linux", "created": now, "config": config,
@@ -172,7 +201,7 @@ impl Store {
         });
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from);
         let text = text.doing(|| "write the configuration".to_string())?;
-        self.add(&text, &Vec::from_iter(names))
+        self.add(&text, &Vec::from_iter(names), None)
     }
 
     /// Makes an image of another one and one more layer; its id. `config` is its whole configuration, to
@@ -186,10 +215,15 @@ impl Store {
         name: Option<&str>,
     ) -> Result<String> {
         let names = name.map(parse_reference).transpose()?;
-        let _adding = self.adding.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let digest = self.unpack(layer)?;
+        let mut pins = self.pins();
+        let digest = self.unpack(layer, &mut pins)?;
         let mut layers = parent.layers.clone();
-        layers.push(digest);
+        // Nothing changed: another configuration of the same files.
+        if digest == EMPTY {
+            entry["empty_layer"] = json!(true);
+        } else {
+            layers.push(digest);
+        }
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
         entry["created"] = json!(now);
         config["created"] = json!(now);
@@ -199,7 +233,7 @@ impl Store {
         config["history"] = json!(history);
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from);
         let text = text.doing(|| "write the configuration".to_string())?;
-        self.add(&text, &Vec::from_iter(names))
+        self.add(&text, &Vec::from_iter(names), Some(&parent.id))
     }
 
     /// Writes images as an archive that [`Store::load`] and Docker take.
@@ -208,11 +242,11 @@ impl Store {
         let mut archive = tar::Builder::new(output);
         let mut written = std::collections::BTreeSet::new();
         let mut manifest: Vec<(Image, Vec<String>)> = Vec::new();
-        for name in names {
-            let image = self.get(name)?;
-            let tags = parse_reference(name).ok().filter(|name| image.names.contains(name));
+        for name in names.iter().flat_map(|name| self.all_of(name)) {
+            let image = self.get(&name)?;
+            let tags = parse_reference(&name).ok().filter(|name| image.names.contains(name));
             match manifest.iter_mut().find(|(known, _)| known.id == image.id) {
-                Some((_, known)) => known.extend(tags),
+                Some((_, known)) => known.extend(tags.filter(|tag| !known.contains(tag))),
                 None => manifest.push((image, Vec::from_iter(tags))),
             }
         }
@@ -236,6 +270,19 @@ impl Store {
         let text = serde_json::to_vec(&manifest).map_err(std::io::Error::from).doing(what)?;
         append(&mut archive, "manifest.json", &text).doing(what)?;
         archive.finish().doing(what)
+    }
+
+    /// A repository without a tag means all its tags.
+    fn all_of(&self, name: &str) -> Vec<String> {
+        let latest = parse_reference(name).unwrap_or_default();
+        let repository = latest.strip_suffix("latest").filter(|_| !name.ends_with(":latest"));
+        let Some(repository) = repository else { return vec![name.to_string()] };
+        let names = self.names();
+        let all = names.keys().filter(|known| {
+            known.strip_prefix(repository).is_some_and(|tag| !tag.contains([':', '/']))
+        });
+        let all: Vec<_> = all.cloned().collect();
+        if all.is_empty() { vec![name.to_string()] } else { all }
     }
 
     fn save_layer(&self, layer: &str, archive: &mut tar::Builder<&mut dyn Write>) -> Result<()> {
@@ -436,7 +483,7 @@ fn looks_like_layer(start: &[u8]) -> bool {
 }
 
 /// What `input` holds once its compression, if any, is undone.
-fn decompressed<'a>(input: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
+pub fn decompressed<'a>(input: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
     let what = || "read the archive".to_string();
     let mut input = BufReader::with_capacity(256 << 10, input);
     let start = std::io::BufRead::fill_buf(&mut input).doing(what)?;

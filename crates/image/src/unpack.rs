@@ -22,6 +22,8 @@ use crate::stream::Recorder;
 
 /// Most entries of one layer.
 const MAX_ENTRIES: usize = 2_000_000;
+/// Most directories in each other that are removed; each holds a descriptor open.
+const DEPTH: usize = 512;
 /// Extended attributes that a layer may set, by prefix.
 const XATTRS: [&str; 2] = ["security.capability", "user."];
 const WHITEOUT: &[u8] = b".wh.";
@@ -128,16 +130,7 @@ impl Layer {
                 return hard_link(&self.root, &target, parent, name);
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let header = entry.header();
-                let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default);
-                let (major, minor) =
-                    (number(header.device_major())?, number(header.device_minor())?);
-                let file_type = match kind {
-                    EntryType::Char => FileType::CharacterDevice,
-                    EntryType::Block => FileType::BlockDevice,
-                    _ => FileType::Fifo,
-                };
-                let device = rustix::fs::makedev(major, minor);
+                let (file_type, device) = device(entry)?;
                 rustix::fs::mknodat(parent, name, file_type, mode, device)?;
             }
             other => return Err(invalid(format!("its type {other:?} is not known"))),
@@ -222,6 +215,19 @@ impl Layer {
     }
 }
 
+/// The kind of node that an entry is, and its device's numbers.
+pub fn device<R: Read>(entry: &Entry<R>) -> io::Result<(FileType, u64)> {
+    let header = entry.header();
+    let kind = match header.entry_type() {
+        EntryType::Char => FileType::CharacterDevice,
+        EntryType::Block => FileType::BlockDevice,
+        // Its fields for a device may hold anything.
+        _ => return Ok((FileType::Fifo, 0)),
+    };
+    let (major, minor) = (header.device_major()?, header.device_minor()?);
+    Ok((kind, rustix::fs::makedev(major.unwrap_or_default(), minor.unwrap_or_default())))
+}
+
 fn set_xattrs<R: Read>(file: &OwnedFd, entry: &mut Entry<R>) -> io::Result<()> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
@@ -273,7 +279,18 @@ fn make_room(parent: &OwnedFd, name: &OsStr, directory: bool) -> io::Result<()> 
 }
 
 /// Removes a directory without following links.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] when it is more than [`DEPTH`] directories deep.
 pub fn remove_tree(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    remove_below(parent, name, DEPTH)
+}
+
+fn remove_below(parent: &OwnedFd, name: &OsStr, depth: usize) -> io::Result<()> {
+    let Some(depth) = depth.checked_sub(1) else {
+        let words = format!("{name:?} is more than {DEPTH} directories deep");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    };
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
     for item in rustix::fs::Dir::read_from(&directory)? {
@@ -283,7 +300,7 @@ pub fn remove_tree(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
             continue;
         }
         match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => remove_tree(&directory, name)?,
+            Err(Errno::ISDIR) => remove_below(&directory, name, depth)?,
             other => other?,
         }
     }

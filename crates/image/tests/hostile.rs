@@ -6,7 +6,7 @@ use std::path::Path;
 
 use caisson_image::stream::{Recorder, replay};
 use caisson_image::unpack::unpack_layer;
-use caisson_image::{Kind, Store};
+use caisson_image::{Kind, Removed, Store, User};
 use proptest::prelude::*;
 use tar::{EntryType, Header};
 
@@ -211,15 +211,121 @@ fn an_image_is_loaded_saved_and_removed() {
     assert_eq!(store.get(&image.id[7..15]).unwrap().id, image.id);
     let mut saved = Vec::new();
     store.save(&["t:1".to_string()], &mut saved).unwrap();
-    let refusal = store.remove("t:1", false, &|_| Some("c".into())).unwrap_err();
+    let user = |running| User { container: "c".into(), running };
+    let refusal = store.remove("t:1", false, true, &|_| Some(user(false))).unwrap_err();
     assert_eq!(refusal.kind(), Kind::Conflict);
-    store.remove("t:1", false, &|_| None).unwrap();
+    let words = format!(
+        "conflict: unable to remove repository reference \"t:1\" (must force) - container c is using its referenced image {}",
+        &image.id[7..19]
+    );
+    assert_eq!(refusal.to_string(), words);
+    let id = image.id.clone();
+    for (force, running, words) in [
+        (true, true, "(cannot be forced) - image is being used by running container c"),
+        (false, false, "(must be forced) - image is being used by stopped container c"),
+    ] {
+        let refusal = store.remove(&id, force, true, &|_| Some(user(running))).unwrap_err();
+        assert!(refusal.to_string().ends_with(words), "{refusal}");
+    }
+    store.remove("t:1", false, true, &|_| None).unwrap();
     assert_eq!(store.get("t:1").unwrap_err().kind(), Kind::NotFound);
     assert_eq!(std::fs::read_dir(place.path().join("layers")).unwrap().count(), 0);
     let compressed = zstd::encode_all(saved.as_slice(), 1).unwrap();
     assert_eq!(load(&store, &compressed).unwrap()[0].id, image.id);
     let again = Store::open(place.path()).unwrap();
     assert_eq!(again.list().len(), 1);
+}
+
+#[test]
+fn a_removed_image_stays_for_its_container() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(place.path()).unwrap();
+    let (layer, digest) = layer();
+    let id = load(&store, &archive(&layer, &digest)).unwrap()[0].id.clone();
+    let stopped = |_: &str| Some(User { container: "c".into(), running: false });
+    let removed = store.remove("t:1", true, true, &stopped).unwrap();
+    let untagged = Removed::Untagged { image: id.clone(), name: "t:1".into() };
+    assert_eq!(removed, [untagged, Removed::Image(id.clone())]);
+    assert!(store.list().is_empty() && store.get(&id).is_err());
+    for store in [store, Store::open(place.path()).unwrap()] {
+        let image = store.of_container(&id).unwrap();
+        assert!(store.layer_paths(&image)[0].join("hello").exists());
+        store.release(&stopped).unwrap();
+        assert!(store.of_container(&id).is_ok());
+    }
+    let store = Store::open(place.path()).unwrap();
+    store.release(&|_| None).unwrap();
+    assert_eq!(store.of_container(&id).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(std::fs::read_dir(place.path().join("layers")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(place.path().join("configs")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_committed_image_has_a_parent() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(place.path()).unwrap();
+    let (bytes, digest) = layer();
+    load(&store, &archive(&bytes, &digest)).unwrap();
+    let parent = store.get("t:1").unwrap();
+    let commit = |mut layer: &[u8], name: Option<&str>| {
+        let entry = serde_json::json!({"created_by": "sh"});
+        store.commit(&mut layer, &parent, parent.config.clone(), entry, name).unwrap()
+    };
+    // Without a change there is no layer.
+    let same = store.get(&commit(&[0; 1024], Some("same"))).unwrap();
+    assert_eq!((same.layers.len(), same.parent.as_deref()), (1, Some(parent.id.as_str())));
+    assert_eq!(same.config["history"][0]["empty_layer"], true);
+    let mut more = Vec::new();
+    entry(&mut more, "more", EntryType::Regular, "", b"more!");
+    more.extend([0; 1024]);
+    let child = store.get(&commit(&more, None)).unwrap();
+    assert_eq!((child.layer_sizes.as_slice(), child.size), ([5, 5].as_slice(), 10));
+    // The last name goes, the image stays for its children; by its id it is refused.
+    let removed = store.remove("t:1", false, true, &|_| None).unwrap();
+    assert_eq!(removed.len(), 1);
+    let refusal = store.remove(&parent.id, true, true, &|_| None).unwrap_err();
+    assert!(refusal.to_string().contains("image has dependent child images"), "{refusal}");
+    // With its last child the nameless parent goes too.
+    store.remove("same", false, true, &|_| None).unwrap();
+    let removed = store.remove(&child.id, false, true, &|_| None).unwrap();
+    assert_eq!(removed[..2], [Removed::Image(child.id), Removed::Image(parent.id)]);
+    assert_eq!(removed.len(), 4, "{removed:?}");
+    assert!(store.list().is_empty());
+}
+
+#[test]
+fn a_repository_is_saved_with_all_its_tags() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(place.path()).unwrap();
+    let (layer, digest) = layer();
+    load(&store, &archive(&layer, &digest)).unwrap();
+    store.tag("t:1", "t:2").unwrap();
+    let id = store.get("t:2").unwrap().id;
+    let names = |saved: &[&str]| {
+        let mut bytes = Vec::new();
+        let saved: Vec<_> = saved.iter().map(|name| name.to_string()).collect();
+        store.save(&saved, &mut bytes).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        load(&Store::open(place.path()).unwrap(), &bytes).unwrap()[0].names.clone()
+    };
+    assert_eq!(names(&["t"]), ["t:1", "t:2"]);
+    assert_eq!(names(&["t:2"]), ["t:2"]);
+    assert!(names(&[&id]).is_empty());
+}
+
+#[test]
+fn a_broken_archive_is_the_clients_fault() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(place.path()).unwrap();
+    let (layer, digest) = layer();
+    let good = archive(&layer, &digest);
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], &[7; 600]].concat();
+    let text = b"no archive ".repeat(100);
+    for bad in [&good[..1500], &good[..good.len() / 2], &gzip, &text, b"", b"short"] {
+        let error = load(&store, bad).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{error}");
+    }
+    assert!(store.list().is_empty());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::changes::skipped;
 use super::{CommitOptions, pack};
 use crate::error::{Doing, Error, Result};
 use crate::image::apply_changes;
-use crate::{Container, Engine, Record, blocking, wire};
+use crate::{Container, Engine, blocking, wire};
 
 impl Engine {
     /// Makes an image of a container; its id.
@@ -28,12 +28,22 @@ impl Engine {
             self.task(&container, Request::Pause).await?;
         }
         let (engine, subject) = (self.clone(), container.clone());
+        let (name, comment) = (options.name.clone(), options.comment.clone());
         let made = blocking(move || engine.commit_now(&subject, options, config)).await;
         if freeze {
             self.thaw(&container).await?;
         }
         let id = made?;
-        self.tell_container(&record, "commit", &[("imageID", &id)]);
+        let name = name.and_then(|name| caisson_image::parse_reference(&name).ok());
+        let more = [
+            ("comment", comment.as_str()),
+            ("imageID", &id),
+            ("imageRef", name.as_deref().unwrap_or_default()),
+        ];
+        self.tell_container(&record, "commit", &more);
+        if let Some(name) = &name {
+            self.tell_image("tag", &id, name);
+        }
         Ok(id)
     }
 
@@ -44,14 +54,13 @@ impl Engine {
         config: Option<wire::ContainerConfig>,
     ) -> Result<String> {
         let record = container.record();
-        let parent = self.0.images.get(&record.image)?;
-        let mut own = image_config(&record, config)?;
-        apply_changes(&mut own, &options.changes)?;
+        let parent = self.0.images.of_container(&record.image)?;
+        let own = image_config(&record.config, config, &options.changes)?;
         let mut whole = parent.config.clone();
         whole["config"] = own;
         whole["author"] = json!(options.author);
         let entry = json!({
-            "created_by": record.args.join(" "),
+            "created_by": record.config.cmd.clone().unwrap_or_default().join(" "),
             "author": options.author,
             "comment": options.comment,
         });
@@ -86,54 +95,115 @@ impl Read for Packed {
     }
 }
 
-/// The image's configuration: the container's, replaced by what the client gives.
-fn image_config(record: &Record, given: Option<wire::ContainerConfig>) -> Result<Value> {
+/// The parts of a container's configuration that an image has.
+const FIELDS: [&str; 13] = [
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Cmd",
+    "Healthcheck",
+    "ArgsEscaped",
+    "Volumes",
+    "WorkingDir",
+    "Entrypoint",
+    "OnBuild",
+    "Labels",
+    "StopSignal",
+    "Shell",
+];
+
+/// The image's configuration: what the client gives, with the changes, filled up from the container's.
+fn image_config(
+    container: &wire::ContainerConfig,
+    given: Option<wire::ContainerConfig>,
+    changes: &[String],
+) -> Result<Value> {
     let value = |config: &wire::ContainerConfig| {
         serde_json::to_value(config)
             .map_err(|error| Error::internal(format!("write the configuration: {error}")))
     };
-    let mut own = value(&record.config)?;
-    for field in [
-        "Hostname",
-        "Domainname",
-        "AttachStdin",
-        "AttachStdout",
-        "AttachStderr",
-        "Tty",
-        "OpenStdin",
-        "StdinOnce",
-        "Image",
-        "MacAddress",
-        "NetworkDisabled",
-        "StopTimeout",
-    ] {
-        if let Some(map) = own.as_object_mut() {
-            map.remove(field);
+    let base = value(container)?;
+    let mut own = match &given {
+        Some(given) => value(given)?,
+        None => base.clone(),
+    };
+    apply_changes(&mut own, changes)?;
+    if let Some(map) = own.as_object_mut() {
+        map.retain(|name, _| FIELDS.contains(&name.as_str()));
+    }
+    // Those of the container are for its own entrypoint.
+    let commanded = !empty(&own["Entrypoint"]) || !empty(&own["Cmd"]);
+    for field in FIELDS {
+        let inherited = &base[field];
+        match field {
+            "Cmd" | "Entrypoint" if commanded => {}
+            "Env" => own[field] = environment(&own[field], inherited),
+            "ExposedPorts" | "Volumes" | "Labels" => {
+                let mut all = inherited.as_object().cloned().unwrap_or_default();
+                all.extend(own[field].as_object().cloned().unwrap_or_default());
+                own[field] = if all.is_empty() { Value::Null } else { Value::Object(all) };
+            }
+            _ if empty(&own[field]) => own[field] = inherited.clone(),
+            _ => {}
         }
     }
-    if let Some(given) = given {
-        let given = value(&given)?;
-        for field in [
-            "Cmd",
-            "Entrypoint",
-            "Env",
-            "ExposedPorts",
-            "Labels",
-            "User",
-            "Volumes",
-            "WorkingDir",
-            "OnBuild",
-            "StopSignal",
-        ] {
-            let new = &given[field];
-            let empty = new.is_null()
-                || new.as_str().is_some_and(str::is_empty)
-                || new.as_array().is_some_and(Vec::is_empty)
-                || new.as_object().is_some_and(serde_json::Map::is_empty);
-            if !empty {
-                own[field] = new.clone();
-            }
-        }
+    if let Some(map) = own.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
     }
     Ok(own)
+}
+
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// Variables, and those of `inherited` that are not among them.
+fn environment(own: &Value, inherited: &Value) -> Value {
+    let name = |entry: &Value| {
+        let text = entry.as_str().unwrap_or_default();
+        text.split_once('=').map_or(text, |(name, _)| name).to_string()
+    };
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut all = list(own);
+    for entry in list(inherited) {
+        if !all.iter().any(|known| name(known) == name(&entry)) {
+            all.push(entry);
+        }
+    }
+    if all.is_empty() { Value::Null } else { Value::Array(all) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_gives_what_the_client_does_not() {
+        let config = |value: Value| serde_json::from_value::<wire::ContainerConfig>(value).unwrap();
+        let container = config(json!({
+            "Hostname": "web", "Tty": true, "Env": ["A=1", "B=2"], "Cmd": ["sh"], "WorkingDir": "/srv",
+            "Labels": {"a": "1", "b": "2"}, "Volumes": {"/v": {}}, "User": "",
+        }));
+        let own = image_config(&container, None, &["ENV B=3".into(), "CMD run".into()]).unwrap();
+        let expected = json!({
+            "Env": ["A=1", "B=3"], "Cmd": ["/bin/sh", "-c", "run"], "WorkingDir": "/srv",
+            "Labels": {"a": "1", "b": "2"}, "Volumes": {"/v": {}}, "User": "",
+        });
+        assert_eq!(own, expected);
+        let given = config(json!({
+            "Env": ["B=4"], "Entrypoint": ["e"], "Labels": {"b": "3"}, "User": "web", "Hostname": "x",
+        }));
+        let own = image_config(&container, Some(given), &[]).unwrap();
+        let expected = json!({
+            "Env": ["B=4", "A=1"], "Entrypoint": ["e"], "WorkingDir": "/srv", "User": "web",
+            "Labels": {"a": "1", "b": "3"}, "Volumes": {"/v": {}},
+        });
+        assert_eq!(own, expected);
+    }
 }

@@ -9,16 +9,17 @@ pub(crate) fn apply_changes(config: &mut Value, changes: &[String]) -> Result<()
     if !config.is_object() {
         *config = Value::Object(Map::new());
     }
+    let mut command_set = false;
     for change in changes.iter().flat_map(|text| text.lines()) {
         let change = change.trim();
         if !change.is_empty() && !change.starts_with('#') {
-            apply(config, change)?;
+            apply(config, change, &mut command_set)?;
         }
     }
     Ok(())
 }
 
-fn apply(config: &mut Value, change: &str) -> Result<()> {
+fn apply(config: &mut Value, change: &str, command_set: &mut bool) -> Result<()> {
     let (verb, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
     let (verb, rest) = (verb.to_ascii_uppercase(), rest.trim());
     let invalid = |why: &str| Error::invalid(format!("invalid change {change:?}: {why}"));
@@ -27,10 +28,16 @@ fn apply(config: &mut Value, change: &str) -> Result<()> {
     }
     match verb.as_str() {
         "CMD" | "ENTRYPOINT" => {
-            let field = if verb == "CMD" { "Cmd" } else { "Entrypoint" };
-            config[field] = json!(command(rest));
-            if verb == "ENTRYPOINT" {
-                config["Cmd"] = Value::Null;
+            let words = command(config, rest);
+            if verb == "CMD" {
+                config["Cmd"] = json!(words);
+                *command_set = true;
+            } else {
+                config["Entrypoint"] = json!(words);
+                // The command was meant for another entrypoint.
+                if !*command_set {
+                    config["Cmd"] = Value::Null;
+                }
             }
         }
         "ENV" | "LABEL" => {
@@ -72,8 +79,10 @@ fn apply(config: &mut Value, change: &str) -> Result<()> {
             list.get_or_insert_default().push(json!(rest));
             config["OnBuild"] = json!(list);
         }
-        "HEALTHCHECK" if rest.eq_ignore_ascii_case("NONE") => {
-            config["Healthcheck"] = json!({ "Test": ["NONE"] });
+        "HEALTHCHECK" => {
+            config["Healthcheck"] = health(rest).ok_or_else(|| {
+                invalid("it needs NONE, or CMD and a command, with options before it")
+            })?;
         }
         _ => return Err(invalid(&format!("{verb} is not a valid change command"))),
     }
@@ -99,10 +108,47 @@ fn set_variable(config: &mut Value, name: &str, value: &str) {
     config["Env"] = Value::Array(list);
 }
 
-/// A JSON array is the words; anything else is for the shell.
-fn command(text: &str) -> Vec<String> {
-    serde_json::from_str(text)
-        .unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), text.to_string()])
+/// A JSON array is the words; anything else is for the image's shell.
+fn command(config: &Value, text: &str) -> Vec<String> {
+    let shell = config.get("Shell").and_then(|shell| serde_json::from_value(shell.clone()).ok());
+    let shell = shell.unwrap_or_else(|| vec!["/bin/sh".to_string(), "-c".into()]);
+    let by_shell = || shell.into_iter().chain([text.to_string()]).collect();
+    serde_json::from_str(text).unwrap_or_else(|_| by_shell())
+}
+
+/// `NONE`, or `--interval=5s --retries=3 CMD COMMAND`.
+fn health(text: &str) -> Option<Value> {
+    let mut health = Map::new();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, more) = option.split_once(char::is_whitespace)?;
+        let (name, value) = option.split_once('=')?;
+        let field = match name {
+            "interval" => "Interval",
+            "timeout" => "Timeout",
+            "start-period" => "StartPeriod",
+            "start-interval" => "StartInterval",
+            "retries" => "Retries",
+            _ => return None,
+        };
+        let number = match name {
+            "retries" => value.parse().ok(),
+            _ => caisson_api::time::parse_duration(value).ok(),
+        };
+        health.insert(field.into(), json!(number?));
+        rest = more.trim_start();
+    }
+    let (verb, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let test = match verb.to_ascii_uppercase().as_str() {
+        "NONE" if command.is_empty() && health.is_empty() => vec!["NONE".to_string()],
+        "CMD" if !command.is_empty() => match serde_json::from_str::<Vec<String>>(command) {
+            Ok(words) => [vec!["CMD".to_string()], words].concat(),
+            Err(_) => vec!["CMD-SHELL".into(), command.trim().into()],
+        },
+        _ => return None,
+    };
+    health.insert("Test".into(), json!(test));
+    Some(Value::Object(health))
 }
 
 fn command_or_words(text: &str) -> Vec<String> {
@@ -167,8 +213,37 @@ mod tests {
     }
 
     #[test]
+    fn an_entrypoint_keeps_a_command_given_with_it() {
+        let config = changed(&["CMD [\"b\"]", "ENTRYPOINT [\"a\"]"]);
+        assert_eq!((&config["Entrypoint"], &config["Cmd"]), (&json!(["a"]), &json!(["b"])));
+        let config = changed(&["SHELL [\"/bin/bash\", \"-c\"]", "CMD echo $A"]);
+        assert_eq!(config["Cmd"], json!(["/bin/bash", "-c", "echo $A"]));
+    }
+
+    #[test]
+    fn health_checks_are_read() {
+        let config = changed(&["HEALTHCHECK --interval=5s --retries=3 CMD curl -f localhost"]);
+        assert_eq!(
+            config["Healthcheck"],
+            json!({"Interval": 5_000_000_000_i64, "Retries": 3, "Test": ["CMD-SHELL", "curl -f localhost"]})
+        );
+        let config = changed(&["HEALTHCHECK CMD [\"true\"]"]);
+        assert_eq!(config["Healthcheck"], json!({"Test": ["CMD", "true"]}));
+        assert_eq!(changed(&["HEALTHCHECK none"])["Healthcheck"], json!({"Test": ["NONE"]}));
+    }
+
+    #[test]
     fn what_is_no_change_is_named() {
-        for bad in ["RUN x", "ENV", "ENV A", "EXPOSE x", "STOPSIGNAL SIGNONE", "SHELL sh"] {
+        for bad in [
+            "HEALTHCHECK x",
+            "HEALTHCHECK --retries=x CMD y",
+            "RUN x",
+            "ENV",
+            "ENV A",
+            "EXPOSE x",
+            "STOPSIGNAL SIGNONE",
+            "SHELL sh",
+        ] {
             let error = apply_changes(&mut json!({}), &[bad.to_string()]).unwrap_err();
             assert_eq!(error.kind, crate::Kind::Invalid, "{bad}");
         }

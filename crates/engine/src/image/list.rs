@@ -1,27 +1,36 @@
 //! The images in short, and which of them go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use caisson_api::filters::Filters;
 use caisson_image::Image;
 use serde_json::Value;
 
-use super::{seconds, size};
+use super::{moment, seconds, size};
 use crate::error::{Error, Kind, Result};
 use crate::{Engine, blocking, wire};
 
-const FILTERS: [&str; 8] =
-    ["before", "dangling", "label", "label!", "reference", "since", "until", "id"];
+const FILTERS: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
 
 impl Engine {
-    /// The images that filters leave, newest first.
+    /// The images that filters leave, newest first; nameless ones that others were made from only if `all`.
     pub async fn image_list(
         &self,
-        _all: bool,
+        all: bool,
         filters: &Filters,
     ) -> Result<Vec<wire::ImageSummary>> {
         let (engine, filters) = (self.clone(), filters.clone());
-        blocking(move || engine.image_list_now(&filters)).await
+        let mut list = blocking(move || engine.image_list_now(&filters)).await?;
+        if !all {
+            let parents: BTreeSet<String> =
+                list.iter().map(|image| image.parent_id.clone()).collect();
+            list.retain(|image| !image.repo_tags.is_empty() || !parents.contains(&image.id));
+        }
+        for image in &mut list {
+            // Docker counts them for the use of disk alone.
+            image.containers = -1;
+        }
+        Ok(list)
     }
 
     pub(crate) fn image_list_now(&self, filters: &Filters) -> Result<Vec<wire::ImageSummary>> {
@@ -34,7 +43,7 @@ impl Engine {
             .iter()
             .map(|image| wire::ImageSummary {
                 id: image.id.clone(),
-                parent_id: String::new(),
+                parent_id: image.parent.clone().unwrap_or_default(),
                 repo_tags: tags(image, filters),
                 repo_digests: Vec::new(),
                 created: seconds(image.config.get("created")),
@@ -53,21 +62,21 @@ impl Engine {
 
     fn images_wanted(&self, filters: &Filters) -> Result<Vec<Image>> {
         filters.check(&FILTERS)?;
-        let moment = |key: &str| -> Result<Option<i64>> {
+        let of = |key: &str| -> Result<Option<i64>> {
             let Some(name) = filters.get(key).next() else { return Ok(None) };
-            Ok(Some(seconds(self.0.images.get(name)?.config.get("created"))))
+            Ok(Some(moment(self.0.images.get(name)?.config.get("created"))))
         };
-        let (before, since) = (moment("before")?, moment("since")?);
+        let (before, since) = (of("before")?, of("since")?);
         let until = filters.until(crate::now())?;
         let dangling = match filters.contains("dangling") {
             true => Some(filters.flag("dangling", false)?),
             false => None,
         };
         let wanted = |image: &Image| {
-            let created = seconds(image.config.get("created"));
+            let created = moment(image.config.get("created"));
             before.is_none_or(|before| created < before)
                 && since.is_none_or(|since| created > since)
-                && until.is_none_or(|until| created < until / 1_000_000_000)
+                && until.is_none_or(|until| created < until)
                 && dangling.is_none_or(|dangling| dangling == image.names.is_empty())
                 && filters.labels(&labels(image))
                 && (!filters.contains("reference") || !tags(image, filters).is_empty())
@@ -90,18 +99,22 @@ impl Engine {
                 rest.add(key, value);
             }
         }
+        self.images_release();
         let mut deleted = Vec::new();
         let mut bytes = 0;
         for image in self.images_wanted(&rest)? {
             if !all && !image.names.is_empty() {
                 continue;
             }
-            match self.image_remove_now(&image.id, true) {
-                Ok(items) => {
-                    bytes += size(image.size);
+            if self.image_user(&image.id).is_some() {
+                continue;
+            }
+            match self.image_remove_now(&image.id, true, true) {
+                Ok((items, freed)) => {
+                    bytes += freed;
                     deleted.extend(items);
                 }
-                // A container has it, or it went meanwhile.
+                // A container or another image needs it, or it went meanwhile.
                 Err(Error { kind: Kind::Conflict | Kind::NotFound, .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -112,7 +125,8 @@ impl Engine {
     }
 }
 
-fn labels(image: &Image) -> HashMap<String, String> {
+/// The labels of an image.
+pub(super) fn labels(image: &Image) -> HashMap<String, String> {
     let map = image.config.pointer("/config/Labels").and_then(Value::as_object);
     map.into_iter()
         .flatten()

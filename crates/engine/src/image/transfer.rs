@@ -23,15 +23,20 @@ impl Engine {
     ) -> Result<()> {
         let engine = self.clone();
         blocking(move || {
+            let mut tell = |text: String| progress(LoadMessage { stream: text + "\n" });
             for loaded in engine.0.images.load(&mut input, &mut |_| {})? {
+                for (name, other) in &loaded.taken {
+                    tell(format!(
+                        "The image {name} already exists, renaming the old one with ID {other} to empty string"
+                    ));
+                }
                 for name in &loaded.names {
-                    progress(LoadMessage { stream: format!("Loaded image: {name}\n") });
+                    tell(format!("Loaded image: {name}"));
                 }
                 if loaded.names.is_empty() {
-                    progress(LoadMessage { stream: format!("Loaded image ID: {}\n", loaded.id) });
+                    tell(format!("Loaded image ID: {}", loaded.id));
                 }
-                let name = loaded.names.first().unwrap_or(&loaded.id);
-                engine.tell_image("load", &loaded.id, name);
+                engine.tell_image("load", &loaded.id, &loaded.id);
             }
             Ok(())
         })
@@ -48,7 +53,10 @@ impl Engine {
         blocking(move || {
             engine.0.images.save(&names, &mut output)?;
             for name in &names {
-                engine.tell_image("save", &engine.0.images.get(name)?.id, name);
+                // One that went meanwhile was written all the same.
+                if let Ok(image) = engine.0.images.get(name) {
+                    engine.tell_image("save", &image.id, &image.id);
+                }
             }
             Ok(())
         })
@@ -68,7 +76,11 @@ impl Engine {
             let mut config = json!({});
             apply_changes(&mut config, &changes)?;
             let id = engine.0.images.import(&mut input, name.as_deref(), config, &message)?;
-            engine.tell_image("import", &id, name.as_deref().unwrap_or(&id));
+            if let Some(name) = name.as_deref().and_then(|n| caisson_image::parse_reference(n).ok())
+            {
+                engine.tell_image("tag", &id, &name);
+            }
+            engine.tell_image("import", &id, &id);
             Ok(id)
         })
         .await
