@@ -8,6 +8,8 @@ mod changes;
 mod commit;
 mod extract;
 mod pack;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::io::{Read, Write};
@@ -91,7 +93,7 @@ impl Engine {
         &self,
         name: &str,
         path: &str,
-        input: impl Read + Send + 'static,
+        mut input: impl Read + Send + 'static,
         options: PutOptions,
     ) -> Result<()> {
         let (engine, container) = (self.clone(), self.0.containers.get(name)?);
@@ -101,7 +103,7 @@ impl Engine {
         let sealed = record.host_config.readonly_rootfs == Some(true);
         blocking(move || {
             engine.in_view(&container, sealed, move |view| {
-                extract::put(view, &name, &path, input, &options, &user)
+                extract::put(view, &name, &path, &mut input, &options, &user)
             })
         })
         .await?;

@@ -97,6 +97,8 @@ pub(super) fn stat(view: &View, container: &str, path: &str) -> Result<PathStat>
     let nanoseconds = status.st_mtime * 1_000_000_000 + status.st_mtime_nsec as i64;
     let name = parts(path).0;
     let name = name.file_name().map_or("/".into(), |name| name.to_string_lossy().into_owned());
+    // Go's `filepath.Base` of what was asked.
+    let name = if path.ends_with("/.") { ".".into() } else { name };
     Ok(PathStat {
         name,
         size: status.st_size,
@@ -126,9 +128,11 @@ pub(super) fn get(view: &View, container: &str, path: &str, output: impl Write) 
     let found = find(view, container, path)?;
     let mut packer = Packer::new(output, false, Vec::new());
     if found.name.is_empty() {
+        // As Docker's clients expect it: they put another name in the place of this one.
         let base = match parts(path).0.file_name() {
-            _ if path == "." || path.ends_with("/.") => PathBuf::from("."),
-            name => name.map_or_else(|| PathBuf::from("/"), PathBuf::from),
+            _ if path.ends_with("/.") || path == "." => PathBuf::from("."),
+            Some(name) => PathBuf::from(name),
+            None => PathBuf::from("/"),
         };
         let what = || format!("open {path}");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,14 @@ use tar::{Builder, EntryType, Header};
 use crate::error::{Doing, Error, Result};
 
 /// Directories in each other; each holds a descriptor open.
-const DEPTH: usize = 512;
+pub const DEPTH: usize = 512;
+/// How much is written at once, bytes.
+const BUFFER: usize = 256 << 10;
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// Writes a tar stream.
 pub struct Packer<W: Write> {
-    builder: Builder<W>,
+    builder: Builder<BufWriter<W>>,
     /// The first name of a file with several, by device and inode.
     links: HashMap<(u64, u64), PathBuf>,
     /// Whiteouts of overlayfs become those of layers.
@@ -75,10 +77,31 @@ pub fn is_opaque(directory: &OwnedFd) -> bool {
     found == Ok(1) && value == *b"y"
 }
 
+/// What an entry's header says, and what is too long or too rich for it.
+struct Head<'a> {
+    header: Header,
+    path: &'a Path,
+    link: Option<&'a OsStr>,
+    /// Extended attributes.
+    xattrs: Vec<(String, Vec<u8>)>,
+}
+
+impl<'a> Head<'a> {
+    fn new(status: &Stat, kind: EntryType, path: &'a Path) -> Self {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(status.st_mode & 0o7777);
+        header.set_uid(status.st_uid.into());
+        header.set_gid(status.st_gid.into());
+        header.set_mtime(status.st_mtime.max(0) as u64);
+        header.set_size(0);
+        Head { header, path, link: None, xattrs: Vec::new() }
+    }
+}
+
 impl<W: Write> Packer<W> {
     pub fn new(output: W, layer: bool, skipped: Vec<PathBuf>) -> Self {
-        let mut builder = Builder::new(output);
-        builder.sparse(false);
+        let builder = Builder::new(BufWriter::with_capacity(BUFFER, output));
         Packer { builder, links: HashMap::new(), layer, skipped }
     }
 
@@ -90,10 +113,10 @@ impl<W: Write> Packer<W> {
 
     /// Writes what a directory holds, below `name` in the archive.
     pub fn children(&mut self, directory: &OwnedFd, name: &Path, depth: usize) -> Result<()> {
-        let what = || format!("read /{}", name.display());
+        let what = || format!("read {}", name.display());
         if depth > DEPTH {
             return Err(Error::invalid(format!(
-                "/{} is more than {DEPTH} directories deep",
+                "{} is more than {DEPTH} directories deep",
                 name.display()
             )));
         }
@@ -114,7 +137,7 @@ impl<W: Write> Packer<W> {
         path: &Path,
         depth: usize,
     ) -> Result<()> {
-        let what = || format!("read /{}", path.display());
+        let what = || format!("read {}", path.display());
         let status = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
             other => other.doing(what)?,
@@ -123,39 +146,74 @@ impl<W: Write> Packer<W> {
             return self.whiteout(path, &status);
         }
         let kind = FileType::from_raw_mode(status.st_mode);
-        match kind {
-            FileType::Directory => self.directory(parent, name, path, &status, depth),
-            FileType::RegularFile => self.file(parent, name, path, &status),
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(parent, name, Vec::new()).doing(what)?;
-                let mut header = header(&status, EntryType::Symlink);
-                header.set_size(0);
-                let target = OsStr::from_bytes(target.to_bytes());
-                self.records(path, None, Vec::new())?;
-                let link = self.builder.append_link(&mut header, plain(path), Path::new(target));
-                link.doing(write(path))
-            }
-            FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
-                let entry = match kind {
-                    FileType::CharacterDevice => EntryType::Char,
-                    FileType::BlockDevice => EntryType::Block,
-                    _ => EntryType::Fifo,
-                };
-                let mut header = header(&status, entry);
-                header.set_size(0);
-                if kind != FileType::Fifo {
-                    header
-                        .set_device_major(rustix::fs::major(status.st_rdev))
-                        .and_then(|()| header.set_device_minor(rustix::fs::minor(status.st_rdev)))
-                        .doing(what)?;
-                }
-                self.records(path, None, Vec::new())?;
-                let data = std::io::empty();
-                self.builder.append_data(&mut header, plain(path), data).doing(write(path))
-            }
+        let entry = match kind {
+            FileType::Directory => return self.directory(parent, name, path, &status, depth),
+            FileType::RegularFile => EntryType::Regular,
+            FileType::Symlink => EntryType::Symlink,
+            FileType::CharacterDevice => EntryType::Char,
+            FileType::BlockDevice => EntryType::Block,
+            FileType::Fifo => EntryType::Fifo,
             // Sockets are nobody's outside their process.
-            _ => Ok(()),
+            _ => return Ok(()),
+        };
+        if status.st_nlink > 1 {
+            let key = (status.st_dev, status.st_ino);
+            if let Some(first) = self.links.get(&key).cloned() {
+                let mut head = Head::new(&status, EntryType::Link, path);
+                head.link = Some(first.as_os_str());
+                return self.write(head, std::io::empty());
+            }
+            self.links.insert(key, path.to_path_buf());
         }
+        let mut head = Head::new(&status, entry, path);
+        match entry {
+            EntryType::Regular => self.file(parent, name, head, status.st_size),
+            EntryType::Symlink => {
+                let target = match rustix::fs::readlinkat(parent, name, Vec::new()) {
+                    // It is something else by now, or gone.
+                    Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
+                    other => other.doing(what)?,
+                };
+                head.link = Some(OsStr::from_bytes(target.to_bytes()));
+                self.write(head, std::io::empty())
+            }
+            EntryType::Fifo => self.write(head, std::io::empty()),
+            _ => {
+                let (major, minor) =
+                    (rustix::fs::major(status.st_rdev), rustix::fs::minor(status.st_rdev));
+                let set = head.header.set_device_major(major);
+                set.and_then(|()| head.header.set_device_minor(minor)).doing(what)?;
+                self.write(head, std::io::empty())
+            }
+        }
+    }
+
+    /// Writes one entry: what the header has no room for goes before it (PAX).
+    fn write(&mut self, mut head: Head, content: impl Read) -> Result<()> {
+        let what = || format!("write {} to the archive", head.path.display());
+        let mut name = head.path.as_os_str().as_bytes().to_vec();
+        if head.header.entry_type() == EntryType::Directory && !name.ends_with(b"/") {
+            // As tar programs write it.
+            name.push(b'/');
+        }
+        let mut more: Vec<(&str, &[u8])> =
+            head.xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        let old = head.header.as_old_mut();
+        let link = head.link.unwrap_or_default().as_bytes();
+        let fields =
+            [("path", &mut old.name, name.as_slice()), ("linkpath", &mut old.linkname, link)];
+        for (key, field, text) in fields {
+            let room = text.len().min(field.len());
+            field[..room].copy_from_slice(&text[..room]);
+            if room < text.len() {
+                more.push((key, text));
+            }
+        }
+        head.header.set_cksum();
+        if !more.is_empty() {
+            self.builder.append_pax_extensions(more).doing(what)?;
+        }
+        self.builder.append(&head.header, content).doing(what)
     }
 
     fn whiteout(&mut self, path: &Path, status: &Stat) -> Result<()> {
@@ -165,10 +223,9 @@ impl<W: Write> Packer<W> {
     }
 
     fn marker(&mut self, path: &Path, status: &Stat) -> Result<()> {
-        let mut header = header(status, EntryType::Regular);
-        header.set_size(0);
-        header.set_mode(0o600);
-        self.builder.append_data(&mut header, path, std::io::empty()).doing(write(path))
+        let mut head = Head::new(status, EntryType::Regular, path);
+        head.header.set_mode(0o600);
+        self.write(head, std::io::empty())
     }
 
     fn directory(
@@ -183,89 +240,47 @@ impl<W: Write> Packer<W> {
         let directory = match opened {
             // It is something else by now, or gone.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            other => other.doing(|| format!("open /{}", path.display()))?,
+            other => other.doing(|| format!("open {}", path.display()))?,
         };
-        let mut header = header(status, EntryType::Directory);
-        header.set_size(0);
-        // A directory's name ends in a slash, as tar programs write it.
-        let slashed = |path: &Path| {
-            let mut named = path.as_os_str().to_owned();
-            named.push("/");
-            PathBuf::from(named)
-        };
-        let named = if path == Path::new("/") { path.to_path_buf() } else { slashed(path) };
-        self.records(&named, None, attributes(&directory))?;
-        let named = slashed(plain(path));
-        self.builder.append_data(&mut header, named, std::io::empty()).doing(write(path))?;
+        let mut head = Head::new(status, EntryType::Directory, path);
+        head.xattrs = xattrs(&directory);
+        self.write(head, std::io::empty())?;
         if self.layer && is_opaque(&directory) {
             self.marker(&path.join(".wh..wh..opq"), status)?;
         }
         self.children(&directory, path, depth + 1)
     }
 
-    fn file(&mut self, parent: &OwnedFd, name: &CStr, path: &Path, status: &Stat) -> Result<()> {
-        let key = (status.st_dev, status.st_ino);
-        if status.st_nlink > 1 {
-            if let Some(first) = self.links.get(&key) {
-                let mut header = header(status, EntryType::Link);
-                header.set_size(0);
-                let first = first.clone();
-                self.records(path, Some(&first), Vec::new())?;
-                let link = self.builder.append_link(&mut header, plain(path), plain(&first));
-                return link.doing(write(path));
-            }
-            self.links.insert(key, path.to_path_buf());
-        }
+    fn file(&mut self, parent: &OwnedFd, name: &CStr, mut head: Head, size: i64) -> Result<()> {
         // Not to wait for a writer, should it be a pipe by now.
-        let flags = READ | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(()),
-            other => other.doing(|| format!("open /{}", path.display()))?,
+        let opened = rustix::fs::openat(parent, name, READ | OFlags::NONBLOCK, Mode::empty());
+        let what = || format!("open {}", head.path.display());
+        let file = match opened {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()),
+            other => other.doing(what)?,
         };
-        self.records(path, None, attributes(&file))?;
-        let mut header = header(status, EntryType::Regular);
-        let size = status.st_size as u64;
-        header.set_size(size);
-        // A file that shrinks meanwhile is filled up, one that grows is cut.
-        let content = File::from(file).chain(std::io::repeat(0)).take(size);
-        self.builder.append_data(&mut header, plain(path), content).doing(write(path))
-    }
-
-    /// Writes what the next entry's header has no place for: its extended attributes, and a name that begins
-    /// with `.` or `/`. Clients give an archive's root another name by its first one, so it must be whole.
-    fn records(
-        &mut self,
-        path: &Path,
-        link: Option<&Path>,
-        mut records: Vec<(String, Vec<u8>)>,
-    ) -> Result<()> {
-        if path.starts_with(".") || path.is_absolute() {
-            records.push(("path".into(), path.as_os_str().as_bytes().to_vec()));
-            let link = link.map(|link| link.as_os_str().as_bytes().to_vec());
-            records.extend(link.map(|link| ("linkpath".into(), link)));
-        }
-        if records.is_empty() {
+        let status = rustix::fs::fstat(&file).doing(what)?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Ok(());
         }
-        let pairs = records.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        self.builder.append_pax_extensions(pairs).doing(write(path))
-    }
-}
-
-/// A name as a header has it.
-fn plain(path: &Path) -> &Path {
-    match path.strip_prefix("/") {
-        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
-        Ok(rest) => rest,
-        Err(_) => path,
+        head.xattrs = xattrs(&file);
+        let size = size.max(0) as u64;
+        head.header.set_size(size);
+        // A file that shrinks meanwhile is filled up, one that grows is cut.
+        self.write(head, File::from(file).chain(std::io::repeat(0)).take(size))
     }
 }
 
 /// The extended attributes that an archive keeps.
-fn attributes(file: &OwnedFd) -> Vec<(String, Vec<u8>)> {
-    let mut list = vec![0_u8; 64 << 10];
-    let Ok(length) = rustix::fs::flistxattr(file, &mut list[..]) else { return Vec::new() };
-    let mut kept = Vec::new();
+fn xattrs(file: &OwnedFd) -> Vec<(String, Vec<u8>)> {
+    let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
+    // Most files have none.
+    let length = rustix::fs::flistxattr_query(file).unwrap_or_default();
+    if length == 0 {
+        return kept;
+    }
+    let mut list = vec![0_u8; length];
+    let Ok(length) = rustix::fs::flistxattr(file, &mut list[..]) else { return kept };
     for name in list[..length].split(|byte| *byte == 0) {
         let Ok(name) = std::str::from_utf8(name) else { continue };
         if name != "security.capability" && !name.starts_with("user.") {
@@ -278,21 +293,6 @@ fn attributes(file: &OwnedFd) -> Vec<(String, Vec<u8>)> {
         }
     }
     kept
-}
-
-fn write(path: &Path) -> impl FnOnce() -> String {
-    let shown = format!("write /{} to the archive", path.display());
-    move || shown
-}
-
-fn header(status: &Stat, kind: EntryType) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(status.st_mode & 0o7777);
-    header.set_uid(status.st_uid.into());
-    header.set_gid(status.st_gid.into());
-    header.set_mtime(status.st_mtime.max(0) as u64);
-    header
 }
 
 #[cfg(test)]
