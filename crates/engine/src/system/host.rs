@@ -170,7 +170,10 @@ impl Engine {
                 let why = format!("a nano guest booted in {took:.1} s");
                 Verdict { accelerator: Accelerator::Kvm, why }
             }
-            Ok(Err(error)) => Verdict { accelerator: Accelerator::Emulation, why: error.message },
+            Ok(Err(error)) => {
+                let why = error.message.trim_start_matches("prepare a place for the container: ");
+                Verdict { accelerator: Accelerator::Emulation, why: why.into() }
+            }
             Err(_) => {
                 let why = format!("no nano guest booted within {} s", LIMIT.as_secs());
                 Verdict { accelerator: Accelerator::Emulation, why }
