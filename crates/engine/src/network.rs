@@ -33,7 +33,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use caisson_net::{Firewall, Pool};
+use caisson_net::{Firewall, Pool, Port};
 use caisson_protocol::agent::Interface;
 use caisson_protocol::supervisor::Published;
 use tokio::task::AbortHandle;
@@ -49,6 +49,8 @@ pub(crate) struct Networks {
     /// Held while the set of networks changes: on the host, in the table and on disk.
     changing: tokio::sync::Mutex<()>,
     opened: OnceLock<Opened>,
+    /// Ports as the firewall has them, by the id of their container.
+    published: Mutex<HashMap<String, Vec<Port>>>,
     /// What serves the names of a network, by its id.
     resolvers: Mutex<HashMap<String, AbortHandle>>,
 }
@@ -63,6 +65,10 @@ struct Opened {
 impl Networks {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn published(&self) -> MutexGuard<'_, HashMap<String, Vec<Port>>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn resolvers(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {

@@ -28,6 +28,7 @@ cases! {
         a_port_is_published_once,
         network_none_has_only_the_loopback,
         the_hosts_network_is_the_hosts,
+        names_are_found_in_ones_own_network,
         networks_are_apart,
         a_network_is_made_listed_and_removed,
         a_fixed_address_is_given_once,
@@ -186,6 +187,18 @@ fn subnet() -> String {
     use std::sync::atomic::{AtomicU8, Ordering};
     static NEXT: AtomicU8 = AtomicU8::new(0);
     format!("10.213.{}.0/24", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn names_are_found_in_ones_own_network(ctx: &Ctx) -> Result<()> {
+    let network = ctx.name("net");
+    make(ctx, &network, None)?;
+    let server = served(ctx, &network)?;
+    let mut client = ctx.script("timeout 60 wget -q -O - http://$SERVER/");
+    client.network = network;
+    client.env = vec![format!("SERVER={server}")];
+    let output = ctx.output(&client)?;
+    ensure!(output == "the page of inner\n", "{output}");
+    Ok(())
 }
 
 /// A server in a network; its name.

@@ -187,6 +187,16 @@ impl Engine {
     }
 }
 
+impl Network {
+    /// Whether a removal of all unused networks removes it.
+    fn prunable(&self, filters: &Filters, until: Option<i64>) -> bool {
+        self.active.is_empty()
+            && !self.recorded.predefined()
+            && until.is_none_or(|until| self.recorded.created < until)
+            && filters.labels(&self.recorded.labels)
+    }
+}
+
 /// The network that a request asks for.
 fn planned(state: &State, id: String, request: wire::NetworkCreateRequest) -> Result<Recorded> {
     let name = request.name.clone();
@@ -245,8 +255,11 @@ fn check_kind(request: &wire::NetworkCreateRequest) -> Result<()> {
         (request.ingress == Some(true), "ingress networks need a swarm"),
         (request.config_only == Some(true), "configuration networks are not supported"),
         (
-            request.config_from.as_ref().and_then(|from| from.network.as_deref()).unwrap_or("")
-                != "",
+            request
+                .config_from
+                .as_ref()
+                .and_then(|from| from.network.as_deref())
+                .is_some_and(|from| !from.is_empty()),
             "configuration networks are not supported",
         ),
     ];
@@ -495,5 +508,16 @@ mod tests {
         );
         let taken = with(|asked| asked.options = Some([(NAME_OPTION.into(), "lo".into())].into()));
         assert!(taken.1.ends_with("an interface of that name exists on this host"), "{taken:?}");
+    }
+
+    #[test]
+    fn what_is_used_is_not_pruned() {
+        let mut one = Network::new(network('a', "n1", 0));
+        let none = Filters::default();
+        assert!(one.prunable(&none, None));
+        assert!(!one.prunable(&none, Some(1)));
+        one.active.insert("c".into());
+        assert!(!one.prunable(&none, None));
+        assert!(!Network::new(network('a', "bridge", 0)).prunable(&none, None));
     }
 }

@@ -224,8 +224,10 @@ mod tests {
         assert!(refused.message.starts_with("network-scoped aliases"), "{refused}");
         one.network_name = "n1".into();
         check_settings(&one).unwrap();
-        let mut ipam = wire::EndpointIpamConfig::default();
-        ipam.ipv4_address = Some("10.0.0.9".into());
+        let mut ipam = wire::EndpointIpamConfig {
+            ipv4_address: Some("10.0.0.9".into()),
+            ..Default::default()
+        };
         one.settings.ipam_config = Some(ipam.clone());
         check_settings(&one).unwrap();
         one.network_name = "bridge".into();

@@ -37,7 +37,10 @@ impl Engine {
                 }
             }
         }
-        let firewall = Firewall::new(&table(self.0.settings.data_root.as_os_str().as_bytes()));
+        let root = &self.0.settings.data_root;
+        // However it was spelled: a table of another name would stay for ever.
+        let root = root.canonicalize().doing(|| format!("look at {}", root.display()))?;
+        let firewall = Firewall::new(&table(root.as_os_str().as_bytes()));
         firewall.install(&state.bridges()).await?;
         let default =
             state.find("bridge")?.recorded.host_bridge().unwrap_or_else(|| {

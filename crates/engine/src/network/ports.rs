@@ -48,6 +48,7 @@ impl Engine {
         let ports: Vec<Port> = reserved.iter().map(|(_, port, _)| *port).collect();
         let published = self.0.networks.opened()?.firewall.publish(&ports).await;
         published.map_err(|error| refuse(error.into()))?;
+        self.0.networks.published().insert(record.id.clone(), ports);
         let mut result = Ports::default();
         for (bound, port, socket) in reserved {
             let (address, number) = port.container;
@@ -70,26 +71,24 @@ impl Engine {
                 }
             }
         }
-        let ports = self.ports_of(record);
-        if !ports.is_empty() {
-            self.0.networks.opened()?.firewall.publish(&ports).await?;
+        let Some((_, target)) = self.target(record) else { return Ok(()) };
+        let bound = record.state.ports.iter();
+        let ports: Vec<_> = bound.filter_map(|bound| port_of(bound, target)).collect();
+        if ports.is_empty() {
+            return Ok(());
         }
+        self.0.networks.opened()?.firewall.publish(&ports).await?;
+        self.0.networks.published().insert(record.id.clone(), ports);
         Ok(())
     }
 
-    /// Takes them back.
+    /// Takes them back, wherever they lead.
     pub(crate) async fn ports_unpublish(&self, record: &Record) -> Result<()> {
-        let ports = self.ports_of(record);
-        if !ports.is_empty() {
+        let ports = self.0.networks.published().remove(&record.id);
+        if let Some(ports) = ports {
             self.0.networks.opened()?.firewall.unpublish(&ports).await?;
         }
         Ok(())
-    }
-
-    /// The ports that the record says are bound, as the firewall has them.
-    fn ports_of(&self, record: &Record) -> Vec<Port> {
-        let Some((_, target)) = self.target(record) else { return Vec::new() };
-        record.state.ports.iter().filter_map(|bound| port_of(bound, target)).collect()
     }
 
     /// Where published ports lead: the endpoint that leads outside, and its address.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use caisson_api::filters::{Filters, Invalid};
 use caisson_api::time::rfc3339;
 
-use super::state::{Network, Recorded};
+use super::state::Recorded;
 use crate::inspect::mac_text;
 use crate::{Engine, Result, wire};
 
@@ -127,16 +127,6 @@ fn options(network: &Recorded) -> HashMap<String, String> {
     .collect()
 }
 
-impl Network {
-    /// What filters of a removal of all unused networks say.
-    pub(super) fn prunable(&self, filters: &Filters, until: Option<i64>) -> bool {
-        self.active.is_empty()
-            && !self.recorded.predefined()
-            && until.is_none_or(|until| self.recorded.created < until)
-            && filters.labels(&self.recorded.labels)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::state::tests::network;
@@ -184,16 +174,5 @@ mod tests {
         ] {
             assert_eq!(matches(&one, &Filters::parse(text).unwrap()), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn what_is_used_is_not_pruned() {
-        let mut one = Network::new(network('a', "n1", 0));
-        let none = Filters::default();
-        assert!(one.prunable(&none, None));
-        assert!(!one.prunable(&none, Some(1)));
-        one.active.insert("c".into());
-        assert!(!one.prunable(&none, None));
-        assert!(!Network::new(network('a', "bridge", 0)).prunable(&none, None));
     }
 }
