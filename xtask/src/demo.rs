@@ -32,8 +32,8 @@ struct Demo {
 }
 
 /// Sets everything up and runs it; WordPress takes a minute of it.
-pub fn run(wordpress: bool) -> Result<()> {
-    let archives = set_up(wordpress)?;
+pub fn run(wordpress: bool, build: bool) -> Result<()> {
+    let archives = set_up(wordpress, build)?;
     // SAFETY: no other thread runs any more that could read the environment.
     unsafe { std::env::set_var("CAISSON_PROGRAMS", release()) };
     let begun = Instant::now();
@@ -53,14 +53,14 @@ pub fn run(wordpress: bool) -> Result<()> {
 }
 
 /// Programs, guest and images; the images are made beside the programs.
-fn set_up(wordpress: bool) -> Result<Vec<PathBuf>> {
+fn set_up(wordpress: bool, build: bool) -> Result<Vec<PathBuf>> {
     setup::packages()?;
     setup::packages_for(&[setup::MMDEBSTRAP])?;
     let names: &[&str] =
         if wordpress { &["busybox", "nginx", "wordpress"] } else { &["busybox", "nginx"] };
     std::thread::scope(|scope| {
         let made = scope.spawn(|| names.iter().map(|name| images::archive(name)).collect());
-        let built = setup::everything();
+        let built = if build { setup::everything() } else { Ok(()) };
         let made = made.join().map_err(|_| anyhow::anyhow!("making the images panicked"))?;
         built?;
         made

@@ -35,6 +35,9 @@ enum Task {
         /// Leave out WordPress: its image takes longest to make.
         #[arg(long)]
         without_wordpress: bool,
+        /// Use the programs and the guest as they were built.
+        #[arg(long)]
+        no_build: bool,
     },
     /// Runs every test, the end-to-end suite over both runtime types included.
     Test,
@@ -60,7 +63,7 @@ enum Task {
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
-        Task::Demo { without_wordpress } => demo::run(!without_wordpress),
+        Task::Demo { without_wordpress, no_build } => demo::run(!without_wordpress, !no_build),
         Task::Test => {
             setup::everything()?;
             suite::run()

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use caisson_tests::engine::proportional_memory;
 
 /// What one container takes, KiB of proportional share.
@@ -14,24 +14,23 @@ pub struct Memory {
     pub all: u64,
 }
 
-/// What the container with this id takes now.
-pub fn of(id: &str) -> Result<Memory> {
-    let short = id.get(..12).context("a container's id")?;
-    let supervisor = supervisor(short)
-        .with_context(|| format!("no supervisor of the container {short} runs on this host"))?;
+/// What the container takes now, of which `inspect` names this pid: its first process, or its monitor.
+pub fn of(pid: i32) -> Result<Memory> {
+    let supervisor = parent(pid)?;
+    let line = fs::read_to_string(format!("/proc/{supervisor}/cmdline")).unwrap_or_default();
+    let program = line.split('\0').next().unwrap_or_default();
+    ensure!(program.ends_with("caisson-supervisor"), "the parent of process {pid} is {program:?}");
     let all = family(supervisor).into_iter().map(proportional_memory).sum();
     Ok(Memory { supervisor: proportional_memory(supervisor), all })
 }
 
-/// The process whose program is the supervisor and whose arguments name the container.
-fn supervisor(short: &str) -> Option<i32> {
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &i32| {
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split('\0');
-        words.next().is_some_and(|program| program.ends_with("caisson-supervisor"))
-            && words.any(|word| word.contains(short))
-    })
+fn parent(pid: i32) -> Result<i32> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // The program's name, in parentheses, may hold anything.
+    let rest = text.rsplit(')').next().unwrap_or_default();
+    let parent = rest.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    parent.with_context(|| format!("{path} has no parent"))
 }
 
 /// A process and its descendants.
@@ -67,6 +66,7 @@ mod tests {
         assert!(resident(own).unwrap() > 100);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         assert!(family(own).contains(&(child.id() as i32)));
+        assert_eq!(parent(child.id() as i32).unwrap(), own);
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -148,6 +148,8 @@ pub struct State {
     pub supervisor: Option<String>,
     /// Published ports as bound: container port, such as `80/tcp`, with host address and port.
     pub ports: Vec<BoundPort>,
+    /// Ports that its next start takes where it may choose: those of the run that a change of type ended.
+    pub kept_ports: Vec<BoundPort>,
 }
 
 /// A published port.

@@ -38,7 +38,11 @@ impl Engine {
         if runs {
             self.stop_for_start(&container, None, None).await.map_err(refuse)?;
         }
-        container.change(|record| become_type(record, to)).map_err(refuse)?;
+        let change = |record: &mut Record| {
+            become_type(record, to);
+            record.state.kept_ports = before.state.ports.clone();
+        };
+        container.change(change).map_err(refuse)?;
         if runs && let Err(error) = self.start_now(&container).await {
             return Err(self.go_back(&container, &before, error).await);
         }

@@ -141,7 +141,10 @@ impl Engine {
         }
         let ports = self.ports_publish(&container.record()).await?;
         let bound = ports.bound.clone();
-        container.settle(|record| record.state.ports = bound)?;
+        container.settle(|record| {
+            record.state.ports = bound;
+            record.state.kept_ports.clear();
+        })?;
         let events = Client::connect(&directory).await?.subscribe().await?;
         let waiting = {
             let mut run = container.run();

@@ -37,9 +37,9 @@ impl Summary {
     }
 
     pub fn print(&self) {
-        println!("\n{:<30}{:>22}{:>22}", "", TYPES[0], TYPES[1]);
+        println!("\n{:<30}{:>24}{:>24}", "", TYPES[0], TYPES[1]);
         for (name, values) in &self.rows {
-            println!("{name:<30}{:>22}{:>22}", values[0], values[1]);
+            println!("{name:<30}{:>24}{:>24}", values[0], values[1]);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Demo, TYPES, isolation};
 use crate::memory;
@@ -69,8 +69,8 @@ impl Demo {
         self.session.caisson(&["vm", "list"])?;
         self.session.remark("a hyperv container is a container, not a machine to manage");
         for kind in TYPES {
-            let id = self.inspect(kind)?["Id"].as_str().unwrap_or_default().to_string();
-            let memory = memory::of(&id)?;
+            let pid = self.inspect(kind)?["State"]["Pid"].as_i64().context("a pid")?;
+            let memory = memory::of(pid as i32)?;
             let mebibytes = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
             self.summary.set("memory on the host", kind, mebibytes(memory.all));
             self.summary.set("  of it its supervisor", kind, mebibytes(memory.supervisor));

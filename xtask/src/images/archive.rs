@@ -90,7 +90,7 @@ fn config(recipe: &Recipe, layer_digest: &str) -> Value {
     if let Some(signal) = recipe.stop_signal {
         config["StopSignal"] = signal.into();
     }
-    let created = "2025-01-01T00:00:00Z";
+    let created = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     json!({
         "architecture": "amd64",
         "os": "linux",

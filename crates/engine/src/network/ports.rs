@@ -27,12 +27,15 @@ struct Wanted {
     address: Option<IpAddr>,
     /// The first and the last of those that may be taken; 0: any free one.
     host: (u16, u16),
+    /// The one that is taken if it is free: a change of type keeps what was chosen before.
+    kept: Option<u16>,
 }
 
 impl Engine {
     /// Reserves the published ports of a container and leads them to it.
     pub(crate) async fn ports_publish(&self, record: &Record) -> Result<Ports> {
-        let wanted = wanted(&record.host_config, record.config.exposed_ports.as_ref())?;
+        let mut wanted = wanted(&record.host_config, record.config.exposed_ports.as_ref())?;
+        keep(&mut wanted, &record.state.kept_ports);
         let Some((endpoint, target)) = self.target(record) else { return Ok(Ports::default()) };
         if wanted.is_empty() {
             return Ok(Ports::default());
@@ -148,10 +151,25 @@ fn wanted(host: &wire::HostConfig, exposed: Option<&Exposed>) -> Result<Vec<Want
                     Error::invalid(format!("invalid IP address in port mapping: {host_ip}"))
                 })?;
             let host = host_range(&binding.host_port.unwrap_or_default())?;
-            wanted.push(Wanted { name: name.clone(), protocol, container, host_ip, address, host });
+            let name = name.clone();
+            wanted.push(Wanted { name, protocol, container, host_ip, address, host, kept: None });
         }
     }
     Ok(wanted)
+}
+
+/// Where any port will do, or any of a range, the one that was bound before is the first choice.
+fn keep(wanted: &mut [Wanted], bound: &[BoundPort]) {
+    let mut bound = bound.to_vec();
+    for one in wanted {
+        let may = |number: u16| one.host == (0, 0) || (one.host.0..=one.host.1).contains(&number);
+        let same = |port: &BoundPort| {
+            port.container == one.name && port.host_ip == one.host_ip && may(port.host_port)
+        };
+        if let Some(place) = bound.iter().position(same) {
+            one.kept = Some(bound.remove(place).host_port);
+        }
+    }
 }
 
 /// `80`, `80/tcp`, `53/udp`.
@@ -194,7 +212,7 @@ fn reserve_all(wanted: &[Wanted], target: Ipv4Addr) -> Result<Vec<(BoundPort, Po
     for one in wanted {
         let mut refused = None;
         let (first, last) = one.host;
-        for number in first..=last {
+        for number in one.kept.into_iter().chain(first..=last) {
             let mut port = Port {
                 protocol: one.protocol,
                 host: (one.address, number),
@@ -297,6 +315,41 @@ mod tests {
     }
 
     #[test]
+    fn ports_that_were_bound_are_taken_again_where_one_may_choose() {
+        let given = host(&[
+            ("80", &[binding("127.0.0.1", ""), binding("127.0.0.1", "")]),
+            ("81", &[binding("", "8000-8010")]),
+            ("82", &[binding("", "9000")]),
+        ]);
+        let bound = |container: &str, host_ip: &str, host_port| BoundPort {
+            container: container.into(),
+            host_ip: host_ip.into(),
+            host_port,
+        };
+        let mut wanted = wanted(&given, None).unwrap();
+        let before = [
+            bound("80/tcp", "127.0.0.1", 41000),
+            bound("80/tcp", "127.0.0.1", 41001),
+            bound("81/tcp", "", 8020),
+            bound("82/tcp", "", 9000),
+        ];
+        keep(&mut wanted, &before);
+        let kept: Vec<_> = wanted.iter().map(|one| one.kept).collect();
+        assert_eq!(kept, [Some(41000), Some(41001), None, Some(9000)]);
+
+        // One that is taken by now is no reason to fail.
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let one = |kept| Wanted { address: Some(local), kept, ..wanted[0].clone() };
+        let held = reserve_all(&[one(None)], [172, 17, 0, 2].into()).unwrap();
+        let number = held[0].0.host_port;
+        let other = reserve_all(&[one(Some(number))], [172, 17, 0, 2].into()).unwrap();
+        assert_ne!(other[0].0.host_port, number);
+        drop(held);
+        let again = reserve_all(&[one(Some(number))], [172, 17, 0, 2].into()).unwrap();
+        assert_eq!(again[0].0.host_port, number);
+    }
+
+    #[test]
     fn of_a_range_the_first_free_port_is_taken_and_all_or_none() {
         let target = [172, 17, 0, 2].into();
         let local = Some(IpAddr::from([127, 0, 0, 1]));
@@ -307,6 +360,7 @@ mod tests {
             host_ip: "127.0.0.1".into(),
             address: local,
             host,
+            kept: None,
         };
         let held = reserve_all(&[one((0, 0))], target).unwrap();
         let number = held[0].0.host_port;
