@@ -10,7 +10,7 @@ use caisson_protocol::task::{Event, Exit, ProcessId};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::error::{Error, Result};
-use crate::record::{Record, RuntimeType, Status};
+use crate::record::{Record, Status};
 use crate::supervisor::{Events, forget, monitor_cgroup};
 use crate::{Container, Engine, blocking};
 
@@ -212,11 +212,6 @@ fn end(pid: Pid) {
     let _ = rustix::process::pidfd_send_signal(&fd, Signal::KILL);
     let limit = rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 };
     let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit));
-}
-
-/// Whether a container's processes are this host's own.
-pub(crate) fn on_host(record: &Record) -> bool {
-    record.runtime_type == RuntimeType::Process
 }
 
 #[cfg(test)]

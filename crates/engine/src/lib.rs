@@ -4,9 +4,6 @@
 //! supervisor, and the engine never asks how that one runs them. It owns the records below the data root,
 //! the root file systems' mounts, the networks, and the connections to supervisors. It never speaks HTTP.
 
-// Until every part has its user.
-#![allow(dead_code)]
-
 mod attach;
 mod containers;
 mod create;
@@ -74,11 +71,6 @@ pub(crate) struct Inner {
     pub execs: exec::Execs,
     pub standby: standby::Standby,
     pub watches: logs::Watches,
-}
-
-/// What is not there yet.
-pub(crate) fn pending<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "this is not supported yet"))
 }
 
 impl Engine {

@@ -68,6 +68,8 @@ impl Engine {
             }
             Status::Created | Status::Starting | Status::Restarting | Status::Exited => {}
         }
+        // A start by hand begins to count anew.
+        container.note(|record| record.state.restart_count = 0);
         let started = self.start_now(&container).await;
         if started.is_err() && container.look(|record| record.host_config.auto_remove == Some(true))
         {

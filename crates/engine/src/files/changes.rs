@@ -225,7 +225,7 @@ mod tests {
         walk(&open(&at("up")).unwrap(), Path::new(""), &lower, &skipped, &mut changes).unwrap();
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         let told: Vec<_> =
-            changes.iter().map(|change| (change.path.as_str(), change.kind.clone())).collect();
+            changes.iter().map(|change| (change.path.as_str(), change.kind)).collect();
         use wire::ChangeType as C;
         assert_eq!(
             told,

@@ -28,7 +28,7 @@ impl Engine {
         let own = |path: &Path| record.mounts.iter().any(|mount| mount.destination == path);
         let dev = own(Path::new("/dev"));
         mounts.retain(|mount| {
-            !own(mount.destination()) && !(dev && mount.destination().starts_with("/dev"))
+            !(own(mount.destination()) || dev && mount.destination().starts_with("/dev"))
         });
         let read_only = record.host_config.readonly_rootfs == Some(true);
         let mut given = Vec::new();

@@ -186,8 +186,8 @@ fn times(status: &Stat) -> Timestamps {
     let time =
         |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
     Timestamps {
-        last_access: time(status.st_atime as i64, status.st_atime_nsec),
-        last_modification: time(status.st_mtime as i64, status.st_mtime_nsec),
+        last_access: time(status.st_atime, status.st_atime_nsec),
+        last_modification: time(status.st_mtime, status.st_mtime_nsec),
     }
 }
 
