@@ -58,8 +58,6 @@ impl Engine {
             "NetworkSettings": self.network_settings(&record),
             "RuntimeType": record.runtime_type.name(),
         });
-        // What it is, also when nothing or `default` was asked for.
-        body["HostConfig"]["Isolation"] = json!(record.runtime_type.name());
         if record.runtime_type == RuntimeType::Hyperv {
             body["Sandbox"] = self.sandbox_shown(&record);
         }

@@ -20,7 +20,9 @@ pub async fn stats(call: Call, name: &str) -> Result<Reply> {
     if call.query.flag_or("stream", true) {
         return Ok(follow(engine, name.into(), first));
     }
-    if call.query.flag("one-shot") {
+    // One that does not run has nothing to compare with.
+    let runs = first.cpu_stats.as_ref().is_some_and(|cpu| cpu.system_cpu_usage.is_some());
+    if call.query.flag("one-shot") || !runs {
         return reply::json(&first);
     }
     tokio::time::sleep(PERIOD).await;
