@@ -35,7 +35,7 @@ pub async fn serve(stream: Stream, handler: Handler, closing: CancellationToken)
         hold.hold();
         let hold = hold.clone();
         let sender = sender.clone();
-        let reply = handler(request.map(|body| Upload { body, hold: hold.clone() }));
+        let reply = handler(request.map(|body| Upload::new(body, hold.clone())));
         async move {
             match reply.await {
                 Reply::Response(response) => Ok(response.map(|body| Download::new(body, hold))),

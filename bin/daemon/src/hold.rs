@@ -9,13 +9,19 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::reply::Body;
 use crate::stream::Stream;
+
+/// How long and how much a client may still send after its answer, as Go's servers have it.
+const HEARD_OUT: Duration = Duration::from_secs(1);
+const MOST_HEARD: usize = 256 << 10;
 
 /// What the parts of one connection know of its end.
 #[derive(Default)]
@@ -120,8 +126,38 @@ impl AsyncWrite for Wire {
 
 /// A request's body. It fails when the client ends before the body does, which hyper is not told.
 pub struct Upload {
-    pub body: Incoming,
-    pub hold: Arc<Hold>,
+    body: Option<Incoming>,
+    hold: Arc<Hold>,
+}
+
+impl Upload {
+    pub fn new(body: Incoming, hold: Arc<Hold>) -> Self {
+        Upload { body: Some(body), hold }
+    }
+}
+
+impl Drop for Upload {
+    /// A client that is told no while it sends is heard out for a while: closing at once would break its
+    /// sending, and many clients tell their users of that and not of the answer.
+    fn drop(&mut self) {
+        let rest = self.body.take().filter(|body| !body.is_end_stream());
+        if let (Some(rest), Ok(runtime)) = (rest, tokio::runtime::Handle::try_current()) {
+            // Whether all was read in time makes no difference any more.
+            runtime.spawn(async { drop(tokio::time::timeout(HEARD_OUT, hear_out(rest)).await) });
+        }
+    }
+}
+
+/// Reads a body that nobody wants, up to a limit.
+async fn hear_out(mut body: Incoming) {
+    let mut left = MOST_HEARD;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
 }
 
 impl HttpBody for Upload {
@@ -137,7 +173,8 @@ impl HttpBody for Upload {
         let ended = state.ended;
         state.body = Some(cx.waker().clone());
         drop(state);
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other))),
             Poll::Pending if ended => {
                 let error = "the request's body ended before its announced end";
@@ -148,11 +185,11 @@ impl HttpBody for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 }
 

@@ -248,3 +248,15 @@ async fn requests_follow_each_other_and_204_has_no_body() {
     let text = read_until(&mut client, "}\n").await;
     assert!(text.ends_with("\r\n\r\n{\"message\":\"page not found\"}\n"), "{text}");
 }
+
+#[tokio::test]
+async fn who_is_told_no_while_sending_may_finish() {
+    let (mut client, _) = client(|_| async { Failure::invalid("no").into() });
+    let head = "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    for _ in 0..2 {
+        client.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_until(&mut client, "}\n").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        client.write_all(&[0; 100_000]).await.expect("the connection was closed");
+    }
+}
