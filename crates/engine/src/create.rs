@@ -93,13 +93,25 @@ impl Engine {
         Ok(wire::ContainerCreateResponse { id, warnings })
     }
 
-    /// Puts the id of another container whose network this one shares in place of its name; its host name.
+    /// A container that a new one names. One that is not there is no 404: clients would take it for the image
+    /// and pull that.
+    fn another(&self, name: &str) -> Result<Record> {
+        let found = self.0.containers.get(name).map(|other| other.record());
+        found.map_err(|error| Error::invalid(error.message))
+    }
+
+    /// Puts the ids of other containers whose namespaces this one shares in place of their names; the host
+    /// name, when that is the other's.
     fn shared_name(&self, host: &mut wire::HostConfig) -> Result<Option<String>> {
-        let mode = host.network_mode.clone().unwrap_or_default();
-        let Some(name) = mode.strip_prefix("container:").filter(|name| !name.is_empty()) else {
-            return Ok(None);
+        let other = |mode: &Option<String>| {
+            let name = mode.as_deref().and_then(|mode| mode.strip_prefix("container:"));
+            let name = name.filter(|name| !name.is_empty());
+            name.map(|name| self.another(name)).transpose()
         };
-        let other = self.0.containers.get(name)?.record();
+        if let Some(other) = other(&host.pid_mode)? {
+            host.pid_mode = Some(format!("container:{}", other.id));
+        }
+        let Some(other) = other(&host.network_mode)? else { return Ok(None) };
         host.network_mode = Some(format!("container:{}", other.id));
         Ok(Some(other.config.hostname.unwrap_or_default()))
     }

@@ -52,7 +52,12 @@ impl Engine {
         let base = spec.mounts().clone().unwrap_or_default();
         spec.set_mounts(Some(self.spec_mounts(container, record, base)?));
         let mut linux = spec.linux().clone().unwrap_or_default();
-        linux.set_namespaces(Some(namespaces(record, &linux, namespace)));
+        linux.set_namespaces(Some(namespaces(
+            record,
+            &linux,
+            namespace,
+            self.pid_namespace(host)?.as_deref(),
+        )));
         linux.set_cgroups_path(Some(PathBuf::from(self.cgroup_of(record))));
         let mut limits = resources(host);
         let base = linux.resources().as_ref().and_then(|base| base.devices().clone());
@@ -95,6 +100,26 @@ impl Engine {
         user.set_additional_gids(Some(self.groups(record)?));
         process.set_user(user);
         Ok(process)
+    }
+
+    /// The process ids of another container that this one shares, if it does.
+    fn pid_namespace(&self, host: &wire::HostConfig) -> Result<Option<PathBuf>> {
+        let mode = host.pid_mode.as_deref().unwrap_or_default();
+        let Some(name) = mode.strip_prefix("container:") else { return Ok(None) };
+        let other = self.0.containers.get(name)?.record();
+        if !other.running() {
+            return Err(Error::conflict(format!(
+                "cannot join PID of a non running container: {}",
+                other.id
+            )));
+        }
+        if other.runtime_type == RuntimeType::Hyperv {
+            return Err(Error::conflict(format!(
+                "cannot join PID of container {}: it is a hyperv container, its processes are in a guest of its own",
+                other.id
+            )));
+        }
+        Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", other.state.pid))))
     }
 
     /// The numbers of `--group-add`: names are those of the image.
@@ -187,6 +212,7 @@ fn namespaces(
     record: &Record,
     linux: &oci::Linux,
     network: Option<&Path>,
+    pid: Option<&Path>,
 ) -> Vec<oci::LinuxNamespace> {
     use oci::LinuxNamespaceType as T;
     let host = &record.host_config;
@@ -200,8 +226,12 @@ fn namespaces(
         T::Network => network.is_some(),
         _ => true,
     });
-    for namespace in namespaces.iter_mut().filter(|namespace| namespace.typ() == T::Network) {
-        namespace.set_path(network.map(Path::to_path_buf));
+    for namespace in &mut namespaces {
+        match namespace.typ() {
+            T::Network => namespace.set_path(network.map(Path::to_path_buf)),
+            T::Pid => namespace.set_path(pid.map(Path::to_path_buf)),
+            _ => namespace,
+        };
     }
     namespaces
 }
@@ -219,11 +249,14 @@ mod tests {
         let linux = spec.linux().as_ref().unwrap();
         let path = Path::new("/run/netns/a");
         let kinds = |one: &Record, path| -> Vec<oci::LinuxNamespaceType> {
-            namespaces(one, linux, path).iter().map(|namespace| namespace.typ()).collect()
+            namespaces(one, linux, path, None).iter().map(|namespace| namespace.typ()).collect()
         };
         use oci::LinuxNamespaceType as T;
         assert_eq!(kinds(&one, Some(path)), [T::Mount, T::Pid, T::Network, T::Uts, T::Cgroup]);
         assert!(!kinds(&one, None).contains(&T::Network));
+        let joined = namespaces(&one, linux, None, Some(Path::new("/proc/7/ns/pid")));
+        let pid = joined.iter().find(|namespace| namespace.typ() == T::Pid).unwrap();
+        assert_eq!(pid.path().as_deref(), Some(Path::new("/proc/7/ns/pid")));
     }
 
     #[test]

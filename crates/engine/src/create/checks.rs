@@ -218,17 +218,17 @@ fn modes(host: &HostConfig) -> Result<()> {
     let unsupported = |what: String| Err(Error::new(Kind::Unsupported, what));
     match given(&host.ipc_mode).as_str() {
         "" | "none" | "private" | "shareable" | "host" => {}
-        other => {
+        other if other.starts_with("container:") => {
             return unsupported(format!(
                 "IPC mode {other:?} is not supported: use private or host"
             ));
         }
+        other => return Err(Error::invalid(format!("invalid IPC mode: {other}"))),
     }
     match given(&host.pid_mode).as_str() {
         "" | "host" => {}
-        other => {
-            return unsupported(format!("PID mode {other:?} is not supported: use none or host"));
-        }
+        mode if mode.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {}
+        other => return Err(Error::invalid(format!("invalid PID mode: {other}"))),
     }
     match given(&host.uts_mode).as_str() {
         "" | "host" => {}
@@ -259,7 +259,7 @@ fn unsupported(host: &HostConfig) -> Result<()> {
     }
     let driver = host.volume_driver.as_deref().unwrap_or_default();
     if !matches!(driver, "" | "local") {
-        return Err(Error::not_found(format!(
+        return Err(Error::invalid(format!(
             "error looking up volume plugin {driver}: plugin {driver:?} not found: volumes are local"
         )));
     }
@@ -318,7 +318,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named() {
-        assert!(refused(|h| h.pid_mode = Some("container:x".into())).contains("container:x"));
+        assert!(refused(|h| h.pid_mode = Some("container:".into())).contains("PID mode"));
+        assert!(refused(|h| h.ipc_mode = Some("container:x".into())).contains("container:x"));
+        assert!(refused(|h| h.ipc_mode = Some("mine".into())).contains("invalid IPC mode: mine"));
         assert!(refused(|h| h.cap_add = Some(vec!["FLY".into()])).contains("FLY"));
         assert!(
             refused(|h| h.sysctls = Some([("kernel.core_pattern".into(), "x".into())].into()))

@@ -68,7 +68,7 @@ impl Engine {
             return Err(Error::invalid(format!("invalid mode: {mode}")));
         }
         let read_only = words.contains(&"ro");
-        let mounts = self.0.containers.get(name)?.record().mounts;
+        let mounts = self.another(name)?.mounts;
         Ok(mounts.into_iter().filter_map(|mount| inherited(mount, read_only)).collect())
     }
 }

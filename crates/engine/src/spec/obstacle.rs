@@ -48,6 +48,9 @@ fn namespaces(record: &Record) -> Option<String> {
     if let Some(other) = network.strip_prefix("container:") {
         return Some(format!("the network of the container {other} (--network container:…)"));
     }
+    if let Some(other) = host.pid_mode.as_deref().and_then(|mode| mode.strip_prefix("container:")) {
+        return Some(format!("the process ids of the container {other} (--pid container:…)"));
+    }
     for (mode, what) in [
         (&host.pid_mode, "process ids (--pid host)"),
         (&host.ipc_mode, "IPC objects (--ipc host)"),
