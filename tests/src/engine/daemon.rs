@@ -181,18 +181,30 @@ impl Daemon {
         Ok(())
     }
 
-    /// What there is of containers, in words; nothing once all have been removed. Waits for the processes
-    /// that are about to end.
+    /// What there is of containers, in words, once nothing of it goes away any more; nothing when all have
+    /// been removed.
     pub fn left(&self) -> Result<Vec<String>> {
-        let mut left = Vec::new();
         let deadline = Instant::now() + LIMIT;
         for pid in self.processes() {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            if !ends_within(pid, patience) {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                left.push(format!("process {pid}: {line}"));
+            ends_within(pid, deadline.saturating_duration_since(Instant::now()));
+        }
+        loop {
+            let left = self.left_now()?;
+            if left.is_empty() || Instant::now() > deadline {
+                return Ok(left);
             }
+            // The files of a removed container go after the answer, and the kernel takes links away in its
+            // own time: neither tells when it is done.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn left_now(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for pid in self.processes() {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            left.push(format!("process {pid}: {line}"));
         }
         let (containers, exec) = (self.data_root().join("containers"), self.exec_root());
         for directory in [&containers, &exec.join("s"), &exec.join("netns")] {
