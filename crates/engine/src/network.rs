@@ -22,6 +22,7 @@ mod open;
 mod ports;
 mod resolver;
 mod state;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod up;

@@ -33,6 +33,18 @@ pub async fn remove_bridge(name: &str) -> Result<()> {
     crate::disconnect(name).await
 }
 
+/// Writes something for people and programs to read on an interface, at most 255 bytes.
+pub async fn set_alias(name: &str, alias: &str) -> Result<()> {
+    let (name, alias) = (name.to_owned(), alias.to_owned());
+    blocking(move || {
+        let mut link = indexed(index_of(&name)?);
+        link.attributes.push(LinkAttribute::IfAlias(alias));
+        let set = crate::endpoint::open()?.apply(vec![Change::set_link(link)]);
+        set.map_err(|(_, error)| Error::interface(&name, "set its alias", error))
+    })
+    .await
+}
+
 fn ensure(bridge: &Bridge) -> Result<()> {
     let name = &bridge.name;
     check_name(name)?;

@@ -22,7 +22,7 @@ mod port;
 mod resolver;
 
 pub use address::{Addresses, choose_subnet, mac_of, overlaps};
-pub use bridge::{Bridge, ensure_bridge, interface_exists, remove_bridge};
+pub use bridge::{Bridge, ensure_bridge, interface_exists, remove_bridge, set_alias};
 pub use endpoint::{Endpoint, connect_namespace, connect_tap, disconnect, set_default_route};
 pub use error::{Error, Result};
 pub use firewall::Firewall;

@@ -9,6 +9,7 @@ use caisson_net::{choose_subnet, ensure_bridge, overlaps, remove_bridge};
 use super::interface;
 use super::open::bridge_record;
 use super::state::{BridgeRecord, Driver, Network, Recorded, State, Subnet, predefined};
+use super::sweep::mark;
 use crate::volume::random_name;
 use crate::{Engine, Error, Kind, Result, blocking, wire};
 
@@ -47,6 +48,9 @@ impl Engine {
         self.networks_save().await?;
         if let Some(bridge) = recorded.host_bridge() {
             ensure_bridge(&bridge).await?;
+            if let Ok(root) = self.0.settings.data_root.canonicalize() {
+                mark(&bridge.name, &root).await;
+            }
         }
         self.firewall_follow().await?;
         self.resolver_try(recorded).await;

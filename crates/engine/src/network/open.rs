@@ -7,6 +7,7 @@ use caisson_net::{Firewall, Pool, choose_subnet, ensure_bridge};
 use sha2::{Digest, Sha256};
 
 use super::state::{BridgeRecord, Driver, Network, Recorded, State, Subnet};
+use super::sweep::mark;
 use super::{Opened, interface};
 use crate::error::Doing;
 use crate::record::Status;
@@ -21,13 +22,20 @@ impl Engine {
     /// Reads the networks, makes the default one, writes the firewall's table, and takes the addresses
     /// that containers have. The containers are there.
     pub(crate) async fn networks_open(&self) -> Result<()> {
+        let root = &self.0.settings.data_root;
+        // However it was spelled: a table of another name would stay for ever.
+        let root = root.canonicalize().doing(|| format!("look at {}", root.display()))?;
+        self.networks_sweep().await;
         let engine = self.clone();
         let state = blocking(move || engine.networks_load()).await?;
         for network in &state.0 {
             let Some(bridge) = network.recorded.host_bridge() else { continue };
             let name = &network.recorded.name;
             match ensure_bridge(&bridge).await {
-                Ok(()) => self.resolver_try(&network.recorded).await,
+                Ok(()) => {
+                    mark(&bridge.name, &root).await;
+                    self.resolver_try(&network.recorded).await;
+                }
                 Err(error) if network.recorded.predefined() => {
                     let error = crate::Error::from(error);
                     return Err(error.doing(format!("make the bridge of network {name}")));
@@ -37,9 +45,6 @@ impl Engine {
                 }
             }
         }
-        let root = &self.0.settings.data_root;
-        // However it was spelled: a table of another name would stay for ever.
-        let root = root.canonicalize().doing(|| format!("look at {}", root.display()))?;
         let firewall = Firewall::new(&table(root.as_os_str().as_bytes()));
         firewall.install(&state.bridges()).await?;
         let default =
@@ -105,7 +110,7 @@ impl Engine {
 }
 
 /// The nftables table of a data root: each daemon has its own.
-fn table(data_root: &[u8]) -> String {
+pub(super) fn table(data_root: &[u8]) -> String {
     let hash = Sha256::digest(data_root);
     format!("caisson_{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }

@@ -271,6 +271,9 @@ fn namespaces_are_shared_and_networks_closed() {
             (missing.kind, missing.message.as_str()),
             (Kind::NotFound, "failed to set up container networking: network nowhere not found")
         );
+        let shown = run("ip", &["link", "show", "type", "bridge"]);
+        let root = settings.data_root.canonicalize().unwrap();
+        assert!(shown.contains(&format!("alias caisson {}", root.display())), "{shown}");
         let gateway = engine.network("bridge").await.unwrap().ipam.unwrap().config.unwrap();
         let gateway = gateway[0].gateway.clone().unwrap();
         TcpListener::bind((gateway.as_str(), 0)).unwrap();
