@@ -1,4 +1,4 @@
-//! What a developer runs: `cargo xtask demo`, `cargo xtask test`, `cargo xtask guest`.
+//! What a developer runs: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
 //!
 //! Each does its own set-up on a fresh Debian 12 machine (packages, guest kernel, programs), says what it
 //! does, and reuses what an earlier run made.
@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cache;
 mod demo;
 mod guest;
@@ -41,6 +42,18 @@ enum Task {
     },
     /// Runs every test, the end-to-end suite over both runtime types included.
     Test,
+    /// Measures starts, memory and image loading, beside Docker when that is installed.
+    Bench {
+        /// Starts of each kind.
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+        /// Write the table into docs/performance.md.
+        #[arg(long)]
+        write: bool,
+        /// Use the programs and the guest as they were built.
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Builds the nano guest: kernel and initramfs.
     Guest,
     /// Builds the programs and the guest.
@@ -67,6 +80,9 @@ fn main() -> Result<()> {
         Task::Test => {
             setup::everything()?;
             suite::run()
+        }
+        Task::Bench { rounds, write, no_build } => {
+            bench::run(&bench::Extent { rounds, write, build: !no_build })
         }
         Task::Guest => {
             setup::packages()?;

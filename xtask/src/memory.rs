@@ -24,7 +24,8 @@ pub fn of(pid: i32) -> Result<Memory> {
     Ok(Memory { supervisor: proportional_memory(supervisor), all })
 }
 
-fn parent(pid: i32) -> Result<i32> {
+/// The process that started it, or took it over.
+pub fn parent(pid: i32) -> Result<i32> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     // The program's name, in parentheses, may hold anything.

@@ -63,7 +63,7 @@ impl Engine {
             containers_stopped: Some(stopped),
             images: Some(self.0.images.list().len() as i64),
             driver: Some("overlay2".into()),
-            driver_status: Some(driver_status(&settings.data_root)),
+            driver_status: Some(driver_status(&settings.data_root, self.standby_count())),
             docker_root_dir: Some(settings.data_root.display().to_string()),
             plugins: Some(plugins()),
             ipv4_forwarding: Some(forwards()),
@@ -161,7 +161,7 @@ fn with_limits(info: wire::SystemInfo, hierarchies: &[Hierarchy]) -> wire::Syste
     }
 }
 
-fn driver_status(data_root: &std::path::Path) -> Vec<Vec<String>> {
+fn driver_status(data_root: &std::path::Path, guests: usize) -> Vec<Vec<String>> {
     let kind = rustix::fs::statfs(data_root).map(|status| status.f_type as u64);
     let backing = match kind {
         Ok(0xef53) => "extfs",
@@ -172,9 +172,14 @@ fn driver_status(data_root: &std::path::Path) -> Vec<Vec<String>> {
         Ok(0xf2f5_2010) => "f2fs",
         _ => "unknown",
     };
-    [("Backing Filesystem", backing), ("Supports d_type", "true"), ("userxattr", "false")]
-        .map(|(name, value)| vec![name.into(), value.into()])
-        .into()
+    let guests = guests.to_string();
+    let lines = [
+        ("Backing Filesystem", backing),
+        ("Supports d_type", "true"),
+        ("userxattr", "false"),
+        ("Guests on standby", &guests),
+    ];
+    lines.map(|(name, value)| vec![name.into(), value.into()]).into()
 }
 
 fn plugins() -> wire::PluginsInfo {
