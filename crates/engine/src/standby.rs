@@ -101,6 +101,11 @@ impl Engine {
             }
         });
     }
+
+    /// Guests that wait, told by `info`.
+    pub(crate) fn standby_count(&self) -> usize {
+        self.0.standby.ready.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 /// Refuses a guest that this host's memory has no room for.
