@@ -51,7 +51,7 @@ impl Engine {
             "ProcessLabel": "",
             "AppArmorProfile": "",
             "ExecIDs": exec_ids,
-            "HostConfig": host_config(&record),
+            "HostConfig": completed(template::host_config(), serde_json::to_value(&record.host_config).unwrap_or_default()),
             "GraphDriver": self.graph_driver(container, &record),
             "Mounts": self.mount_points(&record),
             "Config": completed(template::config(), serde_json::to_value(&record.config).unwrap_or_default()),
@@ -196,14 +196,6 @@ impl Engine {
     }
 }
 
-/// What was asked for; the isolation is what the container has, whatever its default was.
-fn host_config(record: &Record) -> Value {
-    let given = serde_json::to_value(&record.host_config).unwrap_or_default();
-    let mut shown = completed(template::host_config(), given);
-    shown["Isolation"] = json!(record.runtime_type.name());
-    shown
-}
-
 fn state(record: &Record) -> Value {
     let state = &record.state;
     let up = matches!(state.status, Status::Running | Status::Restarting);
@@ -265,15 +257,6 @@ mod tests {
         for field in ["Binds", "CapAdd", "Devices"] {
             assert!(shown.as_object().unwrap().contains_key(field) && shown[field].is_null());
         }
-    }
-
-    #[test]
-    fn the_isolation_is_the_one_it_has() {
-        let mut one = record('a', "web", 100);
-        one.host_config.isolation = Some(wire::HostConfigIsolationEnum::DEFAULT);
-        assert_eq!(host_config(&one)["Isolation"], "process");
-        one.runtime_type = RuntimeType::Hyperv;
-        assert_eq!(host_config(&one)["Isolation"], "hyperv");
     }
 
     #[test]
