@@ -177,6 +177,8 @@ impl Engine {
     async fn adopt(&self, container: &Arc<Container>, name: String, found: Found) -> Result<()> {
         let directory = self.supervisor_directory(&name);
         let events = Client::connect(&directory).await?.subscribe().await?;
+        // Frozen for an image that was being made of it: nobody else would let it go on.
+        let forgotten = found.paused && !container.look(|record| record.state.paused);
         container.settle(|record| {
             let state = &mut record.state;
             if state.status != Status::Running {
@@ -195,6 +197,9 @@ impl Engine {
         self.ports_restore(&container.record()).await?;
         tracing::info!("container {} runs on", container.id);
         self.watch(container, events, name);
+        if forgotten {
+            self.thaw(container).await?;
+        }
         Ok(())
     }
 
