@@ -33,7 +33,9 @@ impl Wait {
         };
         let state = record.state;
         let code = if state.exits > exits { state.last_exit } else { state.exit_code };
-        let error = Some(state.error).filter(|error| !error.is_empty());
+        // Once it is gone, why it did not start has been told by the start.
+        let told = condition == WaitCondition::Removed;
+        let error = Some(state.error).filter(|error| !told && !error.is_empty());
         let error = error.map(|message| wire::ContainerWaitExitError { message: Some(message) });
         wire::ContainerWaitResponse { status_code: i64::from(code), error }
     }
