@@ -13,6 +13,8 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod cache;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod guest;
 mod images;
 mod install;
