@@ -95,13 +95,17 @@ impl Cli {
     }
 }
 
+/// Docker's own, or another program that takes the same commands, such as Caisson's.
 fn installed() -> Option<PathBuf> {
+    if let Some(other) = std::env::var_os("CAISSON_TEST_CLI") {
+        return Some(other.into());
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|place| place.join("docker")).find(|path| path.is_file())
 }
 
 fn no(code: i64, stderr: String) -> Refused {
-    let message = stderr.trim().trim_start_matches("docker: ");
+    let message = stderr.trim().trim_start_matches("docker: ").trim_start_matches("caisson: ");
     let message = message.trim_start_matches("Error response from daemon: ").to_string();
     Refused { status: None, code: Some(code), message }
 }
