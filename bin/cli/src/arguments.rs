@@ -134,7 +134,7 @@ mod tests {
         assert!(!run("caisson run --rm=false x").options.rm);
         assert!(run("caisson run --rm=true --init x").options.rm);
         assert!(!run("caisson run --sig-proxy=false x").sig_proxy);
-        assert!(run("caisson run x --rm=false").options.rm == false);
+        assert!(!run("caisson run x --rm=false").options.rm);
         assert!(run("caisson run x --sig-proxy=false").sig_proxy);
     }
 

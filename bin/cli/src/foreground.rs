@@ -76,6 +76,7 @@ impl Foreground<'_> {
             }
             return Err(error.into());
         }
+        watching.started(self.client, self.id);
         self.stay(connection, keys, waiting)
     }
 
@@ -84,7 +85,8 @@ impl Foreground<'_> {
         let keys = Keys::parse(self.detach_keys)?;
         let waiting = Waiting::begin(self.client, self.id, "not-running")?;
         let connection = self.attach()?;
-        let _watching = self.watch()?;
+        let watching = self.watch()?;
+        watching.started(self.client, self.id);
         self.stay(connection, keys, waiting)
     }
 

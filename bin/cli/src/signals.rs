@@ -2,6 +2,7 @@
 //! to the container, and leaving a raw terminal as it was.
 
 use std::os::raw::c_int;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caisson_api::client::Client;
 use signal_hook::consts::{
@@ -32,6 +33,14 @@ const IMPATIENT: u32 = 3;
 /// What has a terminal: the path of its `resize` call.
 pub type Resizable = Vec<String>;
 
+/// Signals for a container that is being started, which may take seconds.
+#[derive(Debug, Default)]
+struct Early {
+    started: bool,
+    /// They are passed on when it runs.
+    kept: Vec<&'static str>,
+}
+
 /// What to do about signals.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -43,14 +52,35 @@ pub struct Watch {
 
 /// Signals are watched for as long as this lives.
 #[derive(Debug)]
-pub struct Watching(Option<Handle>);
+pub struct Watching {
+    handle: Option<Handle>,
+    early: Arc<Mutex<Early>>,
+}
+
+impl Watching {
+    /// The container runs: what came before is passed on, and what comes from now on at once.
+    pub fn started(&self, client: &Client, container: &str) {
+        let mut early = lock(&self.early);
+        early.started = true;
+        early.kept.drain(..).for_each(|name| pass_on(client, container, name));
+    }
+}
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = &self.handle {
             handle.close();
         }
     }
+}
+
+fn lock(early: &Mutex<Early>) -> MutexGuard<'_, Early> {
+    early.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn pass_on(client: &Client, container: &str, name: &str) {
+    // It may run no more: there is nobody to pass the signal on to then.
+    let _ = client.post(&["containers", container, "kill"]).query("signal", name).send();
 }
 
 impl Watch {
@@ -65,12 +95,13 @@ impl Watch {
         if self.resize.is_some() {
             wanted.push(SIGWINCH);
         }
+        let early = Arc::new(Mutex::new(Early::default()));
         if wanted.is_empty() {
-            return Ok(Watching(None));
+            return Ok(Watching { handle: None, early });
         }
         let mut signals = Signals::new(wanted).map_err(Failure::io("watch signals"))?;
         let handle = signals.handle();
-        let client = client.clone();
+        let (client, shared) = (client.clone(), early.clone());
         std::thread::spawn(move || {
             let mut asked = 0;
             for number in signals.forever() {
@@ -79,13 +110,13 @@ impl Watch {
                     continue;
                 }
                 asked += u32::from(matches!(number, SIGINT | SIGTERM));
-                self.handle(&client, number, asked);
+                self.handle(&client, &shared, number, asked);
             }
         });
-        Ok(Watching(Some(handle)))
+        Ok(Watching { handle: Some(handle), early })
     }
 
-    fn handle(&self, client: &Client, number: c_int, asked: u32) {
+    fn handle(&self, client: &Client, early: &Mutex<Early>, number: c_int, asked: u32) {
         let Some(container) = &self.forward_to else {
             terminal::restore();
             std::process::exit(128 + number);
@@ -95,10 +126,12 @@ impl Watch {
             output::note("got 3 SIGTERM/SIGINTs, forcefully exiting");
             std::process::exit(1);
         }
-        let name = FORWARDED.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
-        let request = client.post(&["containers", container, "kill"]);
-        // It may not run yet, or no more: there is nobody to pass the signal on to then.
-        let _ = request.query_some("signal", name).send();
+        let Some((_, name)) = FORWARDED.iter().find(|(known, _)| *known == number) else { return };
+        let mut early = lock(early);
+        match early.started {
+            true => pass_on(client, container, name),
+            false => early.kept.push(name),
+        }
     }
 
     /// Tells the window's size.

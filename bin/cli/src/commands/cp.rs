@@ -76,11 +76,9 @@ impl<R: Read> Read for Counted<R> {
 impl Cp {
     pub fn run(&self, client: &Client) -> Outcome {
         match (Side::of(&self.source), Side::of(&self.destination)) {
-            (Side::Container(name, path), Side::Local(to)) => {
-                self.from_container(client, name, path, to)
-            }
+            (Side::Container(name, path), Side::Local(to)) => self.copy_out(client, name, path, to),
             (Side::Local(from), Side::Container(name, path)) => {
-                self.to_container(client, from, name, path)
+                self.copy_in(client, from, name, path)
             }
             (Side::Container(..), Side::Container(..)) => {
                 Err(Failure::words("copying between containers is not supported"))
@@ -91,7 +89,7 @@ impl Cp {
         }
     }
 
-    fn from_container(&self, client: &Client, name: &str, path: &str, to: &str) -> Outcome {
+    fn copy_out(&self, client: &Client, name: &str, path: &str, to: &str) -> Outcome {
         let path = match self.follow_link {
             true => followed(client, name, path),
             false => path.to_string(),
@@ -113,7 +111,7 @@ impl Cp {
         Ok(0)
     }
 
-    fn to_container(&self, client: &Client, from: &str, name: &str, path: &str) -> Outcome {
+    fn copy_in(&self, client: &Client, from: &str, name: &str, path: &str) -> Outcome {
         let shown = format!("{name}:{path}");
         let (path, stat) = destination(client, name, path);
         let mode = stat.as_ref().map_or(0, |stat| size(&stat["mode"]));

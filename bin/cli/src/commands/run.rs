@@ -8,6 +8,7 @@ use crate::create::create;
 use crate::create::options::Options;
 use crate::failure::{Failure, Outcome};
 use crate::foreground::{Exit, Foreground, check_terminal};
+use crate::keys::Keys;
 use crate::output;
 
 const EXAMPLES: &str = "\
@@ -62,6 +63,8 @@ pub struct Run {
 
 impl Run {
     pub fn run(&self, client: &Client) -> Outcome {
+        // Before there is a container to be left behind.
+        Keys::parse(self.detach_keys.as_deref())?;
         let mut body = body(&self.options, &self.words)?;
         if self.detach {
             return self.run_in_background(client, &mut body);

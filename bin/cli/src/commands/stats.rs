@@ -89,7 +89,7 @@ impl Stats {
     fn listed(&self, client: &Client) -> Result<Vec<String>> {
         let request = client.get(&["containers", "json"]).query_if("all", self.all);
         let containers: Value = request.send()?.json()?;
-        Ok(list(&containers).iter().map(|one| text(&one["Id"]).to_string()).collect())
+        Ok(list(&containers).iter().map(|one| short_id(text(&one["Id"])).to_string()).collect())
     }
 
     fn once(&self, client: &Client, names: &[String]) -> Outcome {
@@ -198,7 +198,7 @@ fn watch_starts(client: &Client, sender: Sender<Message>) -> Result<()> {
     let response = client.get(&["events"]).query("filters", filters).send()?;
     std::thread::spawn(move || {
         for event in response.values().map_while(|value| value.ok()) {
-            let id = text(&event["Actor"]["ID"]).to_string();
+            let id = short_id(text(&event["Actor"]["ID"])).to_string();
             if sender.send(Message::Started(id)).is_err() {
                 return;
             }

@@ -5,9 +5,13 @@ mod daemon;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use daemon::{Daemon, answer, chunked, frames};
 use serde_json::{Value, json};
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs `caisson` with these words against a daemon.
 fn caisson(daemon: &Daemon, words: &[&str]) -> Output {
@@ -73,6 +77,44 @@ fn run_attaches_and_waits_before_it_starts() {
     assert_eq!(requests[0].json()["HostConfig"]["Isolation"], "hyperv");
     assert!(requests[1].query.contains("stdout=1") && !requests[1].query.contains("stdin"));
     assert_eq!(requests[2].query, "condition=removed");
+}
+
+#[test]
+fn a_signal_during_a_slow_start_reaches_the_container() {
+    let (started, starts) = std::sync::mpsc::channel();
+    let started = std::sync::Mutex::new(started);
+    let (signalled, signals) = std::sync::mpsc::channel::<()>();
+    let signals = std::sync::Mutex::new(signals);
+    let (killed, kills) = std::sync::mpsc::channel();
+    let (killed, kills) = (std::sync::Mutex::new(killed), std::sync::Mutex::new(kills));
+    let daemon = Daemon::new(move |request| match request.place().as_str() {
+        "POST /containers/create" => answer(201, &json!({ "Id": "abc", "Warnings": [] })),
+        // It runs on: the connection does not end.
+        "POST /containers/abc/attach" => daemon::echoing(),
+        "POST /containers/abc/start" => {
+            started.lock().unwrap().send(()).unwrap();
+            signals.lock().unwrap().recv_timeout(LIMIT).unwrap();
+            answer(204, &Value::Null)
+        }
+        "POST /containers/abc/wait" => chunked(&[r#"{"StatusCode":143}"#]),
+        "POST /containers/abc/kill" => {
+            killed.lock().unwrap().send(request.query.clone()).unwrap();
+            answer(204, &Value::Null)
+        }
+        other => panic!("{other}"),
+    });
+    let mut child = Command::new(env!("CARGO_BIN_EXE_caisson"))
+        .args(["run", "x"])
+        .env("CAISSON_HOST", daemon.host())
+        .spawn()
+        .unwrap();
+    starts.recv_timeout(LIMIT).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    signalled.send(()).unwrap();
+    assert_eq!(kills.lock().unwrap().recv_timeout(LIMIT).unwrap(), "signal=TERM");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
