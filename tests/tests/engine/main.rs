@@ -17,6 +17,7 @@ mod logs;
 mod network;
 mod restarts;
 mod run;
+mod security;
 mod shared;
 mod shown;
 mod streams;
@@ -101,6 +102,7 @@ fn main() -> Result<()> {
         shown::cases(),
         restarts::cases(),
         types::cases(),
+        security::cases(),
     ];
     for case in groups.into_iter().flatten() {
         add(&mut trials, Arc::new(case), &shared)?;

@@ -98,7 +98,7 @@ fn a_full_disk_is_told() -> Result<()> {
     let daemon = Daemon::start_empty(Options { disk: Some(24), ..Options::default() })?;
     let place = tempfile::tempdir()?;
     let rootfs = caisson_tests::busybox(place.path())?;
-    let small = busybox_archive(place.path())?;
+    let small = busybox_archive(tempfile::tempdir()?.path())?;
     std::fs::write(rootfs.join("large"), vec![7; 48 << 20])?;
     let mut large = tar::Builder::new(Vec::new());
     large.follow_symlinks(false);
