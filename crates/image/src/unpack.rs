@@ -111,6 +111,11 @@ impl Layer {
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             return whiteout(parent, name.as_bytes(), OsStr::from_bytes(hidden));
         }
+        if matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse) {
+            let file = new_file(parent, name)?;
+            self.size += copy_sparse(entry, &file)?;
+            return file_attributes(file.into(), entry);
+        }
         make_room(parent, name, kind == EntryType::Directory)?;
         let mode = Mode::from_raw_mode(0o600);
         match kind {
@@ -118,11 +123,6 @@ impl Layer {
                 Err(error) if error != Errno::EXIST => return Err(error.into()),
                 _ => {}
             },
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
-                let file = rustix::fs::openat(parent, name, flags | OFlags::CLOEXEC, mode)?;
-                self.size += copy_sparse(entry, file.into())?;
-            }
             EntryType::Symlink => rustix::fs::symlinkat(&*link(entry)?, parent, name)?,
             EntryType::Link => {
                 let target = link(entry)?;
@@ -172,13 +172,7 @@ impl Layer {
 
     /// Owner, mode, extended attributes, times: in this order, for each undoes part of the next.
     fn attributes<R: Read>(&mut self, path: &Path, entry: &mut Entry<R>) -> io::Result<()> {
-        let number = |value: u64| {
-            u32::try_from(value).map_err(|_| invalid(format!("its owner {value} is too large")))
-        };
-        let (uid, gid) = (number(entry.header().uid()?)?, number(entry.header().gid()?)?);
-        let mode = entry.header().mode()?;
-        let seconds = entry.header().mtime()? as i64;
-        let (owner, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let (owner, group, mode, seconds) = wanted(entry)?;
         let (parent, name) = match path.file_name() {
             Some(name) => (&self.parents[path.parent().unwrap_or(Path::new(""))], name),
             None => (&self.root, OsStr::new(".")),
@@ -188,11 +182,14 @@ impl Layer {
         if entry.header().entry_type() == EntryType::Symlink {
             return Ok(rustix::fs::utimensat(parent, name, &times(seconds), flags)?);
         }
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
+        rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
         if entry.header().entry_type() == EntryType::Directory {
             self.times.push((path.to_path_buf(), seconds));
         } else {
             rustix::fs::utimensat(parent, name, &times(seconds), flags)?;
+        }
+        if entry.pax_extensions()?.is_none() {
+            return Ok(());
         }
         let file = rustix::fs::openat(
             parent,
@@ -215,6 +212,41 @@ impl Layer {
     }
 }
 
+/// Makes a file, in the place of what has its name.
+fn new_file(parent: &OwnedFd, name: &OsStr) -> io::Result<std::fs::File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
+    let make =
+        || rustix::fs::openat(parent, name, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    let made = match make() {
+        Err(Errno::EXIST) => {
+            make_room(parent, name, false)?;
+            make()
+        }
+        other => other,
+    };
+    Ok(made?.into())
+}
+
+/// Owner, group, mode and time of an entry.
+fn wanted<R: Read>(entry: &Entry<R>) -> io::Result<(Uid, Gid, Mode, i64)> {
+    let number = |value: u64| {
+        u32::try_from(value).map_err(|_| invalid(format!("its owner {value} is too large")))
+    };
+    let header = entry.header();
+    let (uid, gid) = (number(header.uid()?)?, number(header.gid()?)?);
+    let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
+    Ok((Uid::from_raw(uid), Gid::from_raw(gid), mode, header.mtime()? as i64))
+}
+
+/// The same as [`Layer::attributes`], of an open file.
+fn file_attributes<R: Read>(file: OwnedFd, entry: &mut Entry<R>) -> io::Result<()> {
+    let (owner, group, mode, seconds) = wanted(entry)?;
+    rustix::fs::fchown(&file, Some(owner), Some(group))?;
+    rustix::fs::fchmod(&file, mode)?;
+    set_xattrs(&file, entry)?;
+    Ok(rustix::fs::futimens(&file, &times(seconds))?)
+}
+
 /// The kind of node that an entry is, and its device's numbers.
 pub fn device<R: Read>(entry: &Entry<R>) -> io::Result<(FileType, u64)> {
     let header = entry.header();
@@ -229,8 +261,8 @@ pub fn device<R: Read>(entry: &Entry<R>) -> io::Result<(FileType, u64)> {
 }
 
 fn set_xattrs<R: Read>(file: &OwnedFd, entry: &mut Entry<R>) -> io::Result<()> {
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     for extension in extensions {
         let extension = extension?;
         let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr."))
@@ -323,9 +355,11 @@ fn link<R: Read>(entry: &Entry<R>) -> io::Result<PathBuf> {
 }
 
 /// Copies a file and leaves holes where it is zero: a gigabyte of zeros takes no space.
-fn copy_sparse(from: &mut impl Read, mut file: std::fs::File) -> io::Result<u64> {
+fn copy_sparse(from: &mut impl Read, mut file: &std::fs::File) -> io::Result<u64> {
     let mut buffer = vec![0; 128 << 10];
     let mut size = 0;
+    // Whether the file ends in one.
+    let mut hole = false;
     loop {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -335,13 +369,18 @@ fn copy_sparse(from: &mut impl Read, mut file: std::fs::File) -> io::Result<u64>
             }
         }
         size += filled as u64;
+        let last = filled < buffer.len();
         if filled >= 4096 && buffer[..filled].iter().all(|byte| *byte == 0) {
             file.seek(SeekFrom::Current(filled as i64))?;
+            hole = true;
         } else {
             file.write_all(&buffer[..filled])?;
+            hole = hole && filled == 0;
         }
-        if filled < buffer.len() {
-            file.set_len(size)?;
+        if last {
+            if hole {
+                file.set_len(size)?;
+            }
             return Ok(size);
         }
     }

@@ -314,6 +314,26 @@ fn a_repository_is_saved_with_all_its_tags() {
 }
 
 #[test]
+fn a_blob_that_is_not_what_it_is_called_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(place.path()).unwrap();
+    let (layer, digest) = layer();
+    let compressed = zstd::encode_all(layer.as_slice(), 1).unwrap();
+    for (name, blob) in [("0".repeat(64), &layer), (digest.clone(), &compressed)] {
+        let mut tar = Vec::new();
+        entry(&mut tar, &format!("blobs/sha256/{name}"), EntryType::Regular, "", blob);
+        tar.extend([0; 1024]);
+        let error = load(&store, &tar).unwrap_err();
+        assert!(error.to_string().contains("the archive is damaged"), "{error}");
+    }
+    let mut tar = Vec::new();
+    entry(&mut tar, &format!("blobs/sha256/{digest}"), EntryType::Regular, "", &layer);
+    tar.extend([0; 1024]);
+    // It is whole, and no image.
+    assert!(load(&store, &tar).unwrap_err().to_string().contains("holds no image"));
+}
+
+#[test]
 fn a_broken_archive_is_the_clients_fault() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(place.path()).unwrap();
