@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use caisson_tests::engine::{Daemon, Options};
+use caisson_tests::engine::{Daemon, Options, request};
 use serde_json::Value;
 
 use crate::session::Session;
@@ -48,6 +48,7 @@ pub fn run(wordpress: bool, build: bool) -> Result<()> {
     }
     demo.clean()?;
     demo.summary.print();
+    demo.warnings()?;
     println!("\nall as stated, in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
 }
@@ -95,6 +96,15 @@ impl Demo {
         let names: Vec<&str> = names.split_whitespace().collect();
         if !names.is_empty() {
             self.session.silent(&[&["rm", "-f"], &names[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// What the daemon warns of, such as a sandbox that is no security boundary.
+    fn warnings(&self) -> Result<()> {
+        let info = request(&self.daemon.socket(), "GET", "/info", None)?.json()?;
+        for warning in info["Warnings"].as_array().into_iter().flatten() {
+            println!("\n{}", warning.as_str().unwrap_or_default());
         }
         Ok(())
     }

@@ -68,6 +68,9 @@ enum Task {
         /// Stands for the root directory, when a package is made.
         #[arg(long, value_name = "DIR")]
         destdir: Option<PathBuf>,
+        /// Use the programs and the guest as they were built.
+        #[arg(long)]
+        no_build: bool,
     },
     /// Makes the images busybox, nginx and wordpress from Debian's packages.
     Images {
@@ -92,8 +95,10 @@ fn main() -> Result<()> {
             guest::build().map(drop)
         }
         Task::Build => setup::everything(),
-        Task::Install { prefix, destdir } => {
-            setup::everything()?;
+        Task::Install { prefix, destdir, no_build } => {
+            if !no_build {
+                setup::everything()?;
+            }
             install::run(&install::Place { prefix, destination: destdir })
         }
         Task::Images { names } => images::run(&names),
