@@ -59,7 +59,7 @@ struct Given {
     /// Where the nano guest's kernel and initramfs are [default: `guest` beside the programs].
     #[arg(long, value_name = "DIR")]
     guest_dir: Option<PathBuf>,
-    /// How many booted guests wait for a start [default: 0].
+    /// How many booted guests wait for a start, once a hyperv container has been started [default: 1].
     #[arg(long, value_name = "N")]
     standby: Option<usize>,
     /// The group that may use the sockets [default: caisson, if there is one].
@@ -104,7 +104,7 @@ pub fn settle(flags: Flags, programs: PathBuf) -> Result<Options> {
             .cgroup_parent
             .or(file.cgroup_parent)
             .unwrap_or_else(|| "/caisson".into()),
-        standby: flag.standby.or(file.standby).unwrap_or(0),
+        standby: flag.standby.or(file.standby).unwrap_or(1),
     };
     Ok(Options {
         hosts: if hosts.is_empty() { vec![DEFAULT_HOST.into()] } else { hosts },
