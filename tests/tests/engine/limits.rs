@@ -1,6 +1,7 @@
 //! Limits, capabilities, and their change while the container runs.
 
 use anyhow::{Result, ensure};
+use caisson_tests::Type;
 use caisson_tests::engine::{Exec, Finished, at, refused};
 use serde_json::json;
 
@@ -21,6 +22,9 @@ cases! {
         capabilities_are_dropped_and_added,
         limits_out_of_range_are_refused,
         updates_out_of_range_are_refused_and_change_nothing,
+    ],
+    caisson: [
+        a_guest_larger_than_the_host_is_refused,
     ],
 }
 
@@ -170,5 +174,21 @@ fn updates_out_of_range_are_refused_and_change_nothing(ctx: &Ctx) -> Result<()> 
     ensure!(at(&inspect, "HostConfig.RestartPolicy.Name") == "on-failure", "{inspect}");
     ensure!(at(&inspect, "HostConfig.RestartPolicy.MaximumRetryCount") == 4, "{inspect}");
     ensure!(at(&inspect, "HostConfig.Memory") == 64 * MIB);
+    Ok(())
+}
+
+fn a_guest_larger_than_the_host_is_refused(ctx: &Ctx) -> Result<()> {
+    let mut spec = ctx.spec(&["true"]);
+    spec.memory = Some(1 << 50);
+    let started = ctx.create(&spec).and_then(|id| ctx.start(&id));
+    if ctx.kind == Type::Process {
+        // There it is only a limit, as large as it may be.
+        return started;
+    }
+    let no = refused(started)?;
+    ensure!(no.message.contains("memory"), "{no}");
+    for name in ctx.own()? {
+        ensure!(ctx.status(&name)? == "created", "{}", ctx.status(&name)?);
+    }
     Ok(())
 }

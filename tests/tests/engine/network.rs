@@ -69,6 +69,20 @@ fn wget(address: &str) -> String {
     format!("until page=$(wget -q -O - {address} 2> /dev/null); do :; done; echo \"$page\"")
 }
 
+/// A port that is free, and that no one is given who asks for any: below those.
+pub fn free_port() -> Result<u16> {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 21_000 + (std::process::id() % 1000) as u16 * 8;
+    for _ in 0..1000 {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port from {first} on is free")
+}
+
 /// The host port that a container's port 80 has.
 fn published(inspect: &Value) -> Result<u16> {
     let bindings = &inspect["NetworkSettings"]["Ports"]["80/tcp"];

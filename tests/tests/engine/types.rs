@@ -95,7 +95,7 @@ fn a_running_one_keeps_all_that_it_has(ctx: &Ctx) -> Result<()> {
     let script = "trap 'exit 0' TERM; echo start; mkdir -p /www; echo page > /www/index.html; \
         httpd -p 80 -h /www; sleep 600 & echo up; wait";
     let mut spec = ctx.named("changing", &["sh", "-c", script]);
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let free = crate::network::free_port()?;
     spec.env = vec!["WORD=kept".into()];
     spec.hostname = "kept-name".into();
     spec.volumes = vec!["/nameless".into()];

@@ -1,6 +1,5 @@
 //! The daemon ends, by a kill or because it was asked to: the containers do not notice.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{Typed, at, clean};
 use crate::context::Ctx;
-use crate::network::{SERVE, fetch};
+use crate::network::{SERVE, fetch, free_port};
 
 pub const CASES: &[Typed] = &[
     ("a_running_container_goes_on_over_a_kill", a_running_container_goes_on_over_a_kill),
@@ -44,7 +43,7 @@ fn touch(place: &Path, name: &str) -> Result<()> {
 fn a_running_container_goes_on_over_a_kill(kind: Type) -> Result<()> {
     let mut daemon = Daemon::start(Options::default())?;
     let mut ctx = at(&daemon, kind)?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let mut spec = ctx.script(SERVE);
     spec.ports = vec![Port { container: 80, host: port }];
     let server = ctx.start_until(&spec, "up")?;
