@@ -202,7 +202,7 @@ impl Removal<'_> {
         }
         match (self.users)(id) {
             Some(User { container, running: true }) => Some(Obstacle::Running(container)),
-            _ if names && !self.names_of(id).is_empty() => return Some(Obstacle::Names),
+            _ if names && !self.names_of(id).is_empty() => Some(Obstacle::Names),
             Some(user) => Some(Obstacle::Stopped(user.container)),
             None => None,
         }
