@@ -4,7 +4,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use caisson_tests::Type;
-use caisson_tests::engine::{Bollard, Client, Daemon, IMAGE, Options, at as part, refused};
+use caisson_tests::engine::{
+    Bollard, Client, Daemon, IMAGE, LIMIT, Options, at as part, ends_within, refused,
+};
 use caisson_tests::{busybox_archive, programs};
 
 use super::{Plain, at, clean};
@@ -149,8 +151,8 @@ fn a_guest_that_waits_is_used() -> Result<()> {
     ensure!(ctx.inside(&kept, &["echo", "alive"])? == "alive\n");
     ctx.remove(&kept, true, false)?;
     daemon.terminate()?;
-    let left = daemon.left()?;
-    let processes: Vec<_> = left.iter().filter(|line| line.starts_with("process")).collect();
+    let processes = daemon.processes().into_iter();
+    let processes: Vec<i32> = processes.filter(|pid| !ends_within(*pid, LIMIT)).collect();
     ensure!(processes.is_empty(), "{processes:#?}");
     Ok(())
 }
