@@ -47,7 +47,6 @@ impl Daemon {
         let mut daemon = Self::start_empty(options)?;
         let archive = busybox_archive(daemon.place.path())?;
         daemon.bollard()?.import(&archive, IMAGE, "sh")?;
-        daemon.bridge = bridge(&daemon.socket());
         Ok(daemon)
     }
 
@@ -63,6 +62,7 @@ impl Daemon {
                 .context("mount a disk of one's own")?;
         }
         daemon.again()?;
+        daemon.bridge = bridge(&daemon.socket());
         Ok(daemon)
     }
 

@@ -212,7 +212,7 @@ fn an_image_is_inspected_and_its_history_told(ctx: &Ctx) -> Result<()> {
         let images = ctx.bollard.call(ctx.bollard.docker().list_images(Some(options)))?;
         anyhow::Ok(images.into_iter().map(|image| image.id).collect::<Vec<_>>())
     };
-    ensure!(listed("reference", &image)? == [id.clone()]);
+    ensure!(listed("reference", &image)? == std::slice::from_ref(&id));
     ensure!(listed("reference", "no-such-*")?.is_empty());
     ensure!(!listed("dangling", "true")?.contains(&id));
     Ok(())

@@ -277,7 +277,7 @@ fn a_network_is_made_listed_and_removed(ctx: &Ctx) -> Result<()> {
         anyhow::Ok(networks.into_iter().filter_map(|network| network.name).collect::<Vec<_>>())
     };
     let (key, value) = ctx.label();
-    ensure!(listed(format!("{key}={value}"))? == [name.clone()]);
+    ensure!(listed(format!("{key}={value}"))? == std::slice::from_ref(&name));
     let mut spec = ctx.script(crate::context::IDLE);
     spec.network = name.clone();
     let user = ctx.start_until(&spec, "up")?;

@@ -193,7 +193,7 @@ fn a_volume_is_made_listed_and_removed(ctx: &Ctx) -> Result<()> {
         let volumes = ctx.bollard.call(docker.list_volumes(Some(options)))?.volumes;
         anyhow::Ok(volumes.unwrap_or_default().into_iter().map(|v| v.name).collect::<Vec<_>>())
     };
-    ensure!(list(format!("{key}={value}"))? == [name.clone()]);
+    ensure!(list(format!("{key}={value}"))? == std::slice::from_ref(&name));
     ensure!(list(format!("{key}=other"))?.is_empty());
     ctx.bollard.call(docker.remove_volume(&name, None::<RemoveVolumeOptions>))?;
     let no = refused(ctx.bollard.call(docker.inspect_volume(&name)))?;

@@ -195,5 +195,5 @@ fn lists_are_the_same_afterwards() -> Result<()> {
     }
     let bollard: Bollard = daemon.bollard()?;
     bollard.remove(&id, false, true).context("remove it")?;
-    Ok(())
+    bollard.call(bollard.docker().remove_network(&spec.network)).context("remove its network")
 }
