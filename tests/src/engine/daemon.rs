@@ -44,7 +44,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon and gives it the image.
     pub fn start(options: Options) -> Result<Self> {
-        let mut daemon = Self::start_empty(options)?;
+        let daemon = Self::start_empty(options)?;
         let archive = busybox_archive(daemon.place.path())?;
         daemon.bollard()?.import(&archive, IMAGE, "sh")?;
         Ok(daemon)
