@@ -26,14 +26,36 @@ const MAX_ENTRIES: usize = 2_000_000;
 const DEPTH: usize = 512;
 /// Extended attributes that a layer may set, by prefix.
 const XATTRS: [&str; 2] = ["security.capability", "user."];
+/// How often a path is tried again that the kernel gave up.
+const TRIES: u32 = 256;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Opens `path` below `root`: links are followed, and none leads out.
 pub fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let limits = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    resolve(root, path, flags, limits)
+}
+
+/// Opens `path` within these limits. A rename or mount anywhere on the host makes the kernel give a path with
+/// `..` up (openat2(2), EAGAIN): it is tried again, as often as container runtimes do.
+pub fn resolve(
+    root: &OwnedFd,
+    path: &Path,
+    flags: OFlags,
+    limits: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat2(root, path, flags, Mode::empty(), limits);
+    let mut result = open();
+    for _ in 0..TRIES {
+        if !matches!(result, Err(Errno::AGAIN)) {
+            break;
+        }
+        result = open();
+    }
+    result
 }
 
 /// Unpacks `reader` into the empty directory `directory`; returns the bytes of its files.
@@ -393,4 +415,33 @@ fn times(seconds: i64) -> Timestamps {
 
 fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn renames_elsewhere_do_not_make_a_path_fail() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(place.path().join("a/b")).unwrap();
+        let busy = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(place.path()).unwrap().into();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let names = [busy.path().join("x"), busy.path().join("y")];
+                std::fs::write(&names[0], "").unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    std::fs::rename(&names[0], &names[1]).unwrap();
+                    std::fs::rename(&names[1], &names[0]).unwrap();
+                }
+            });
+            let path = Path::new("a/b/../b/../b/../b/../../../../a/b");
+            let failed = (0..5000).find_map(|_| open_in(&root, path, OFlags::PATH).err());
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
+    }
 }

@@ -151,12 +151,33 @@ pub fn open_in_root(
     path: impl AsRef<Path>,
     flags: rustix::fs::OFlags,
 ) -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
-    Ok(rustix::fs::openat2(
-        root,
-        path.as_ref(),
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )?)
+    use rustix::fs::ResolveFlags;
+    let limits = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(resolve(root, path.as_ref(), flags, limits)?)
 }
+
+/// Opens `path` within these limits. A rename or mount anywhere on the host makes the kernel give a path with
+/// `..` up (openat2(2), EAGAIN): it is tried again, as often as other runtimes do.
+pub fn resolve(
+    root: impl AsFd,
+    path: &Path,
+    flags: rustix::fs::OFlags,
+    limits: rustix::fs::ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = flags | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), limits);
+    let again =
+        |result: &rustix::io::Result<OwnedFd>| matches!(result, Err(rustix::io::Errno::AGAIN));
+    let mut result = open();
+    for _ in 0..TRIES {
+        if !again(&result) {
+            break;
+        }
+        result = open();
+    }
+    result
+}
+
+/// How often a path is tried again.
+const TRIES: u32 = 256;

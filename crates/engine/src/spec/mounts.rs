@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use caisson_bundle::oci;
+use caisson_image::unpack::{open_in, resolve};
 use caisson_launch::SUBPATH;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -212,10 +213,7 @@ fn fill(rootfs: &Path, destination: &Path, data: &Path) -> Result<()> {
     let root =
         rustix::fs::open(rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .doing(what)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let found =
-        rustix::fs::openat2(&root, destination, flags, Mode::empty(), ResolveFlags::IN_ROOT);
-    match found {
+    match open_in(&root, destination, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(directory) => {
             fill_volume(Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())), data)
         }
@@ -235,8 +233,8 @@ fn inside(data: &Path, subpath: &Path) -> Result<()> {
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(data, flags | OFlags::DIRECTORY, Mode::empty()).map_err(missing)?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(&root, subpath, flags, Mode::empty(), resolve).map_err(missing).map(drop)
+    let limits = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    resolve(&root, subpath, flags, limits).map_err(missing).map(drop)
 }
 
 fn mount(destination: &Path, kind: &str, source: &Path, options: &[&str]) -> oci::Mount {

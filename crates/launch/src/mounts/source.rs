@@ -26,6 +26,6 @@ pub fn source_tree(source: &Path, subpath: Option<&Path>, recursive: bool) -> io
     let path = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(source, path | OFlags::DIRECTORY, Mode::empty())?;
     let limits = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let part = rustix::fs::openat2(&root, subpath, path, Mode::empty(), limits)?;
+    let part = crate::sys::resolve(&root, subpath, path, limits)?;
     Ok(rustix::mount::open_tree(&part, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
 }

@@ -250,8 +250,21 @@ fn plain(path: &Path) -> Result<PathBuf> {
 /// A directory beneath another one, whatever links there are on the way.
 fn beneath(top: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    openat2(top, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+    let limits = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let open = || openat2(top, path, flags, Mode::empty(), limits);
+    let mut result = open();
+    // A rename or mount anywhere makes the kernel give a path with `..` up (openat2(2)).
+    for _ in 0..TRIES {
+        if !matches!(result, Err(Errno::AGAIN)) {
+            break;
+        }
+        result = open();
+    }
+    result
 }
+
+/// How often a path is tried again that the kernel gave up.
+const TRIES: u32 = 256;
 
 fn directory(at: BorrowedFd<'_>, name: &OsStr) -> Result<(), Wrong> {
     match mkdirat(at, name, Mode::from_raw_mode(0o700)) {
