@@ -1,11 +1,15 @@
 //! A signal to a container.
 
+use std::time::Duration;
+
 use caisson_protocol::task::{ProcessId, Request};
 
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::{Engine, Kind};
 
+/// How long an end may be on its way whose supervisor is gone.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
 pub(crate) const SIGTERM: i32 = 15;
 pub(crate) const SIGKILL: i32 = 9;
 
@@ -84,12 +88,12 @@ impl Engine {
         let request = Request::Signal { process: ProcessId::Init, signal, all: false };
         match self.task(&container, request).await {
             Ok(_) => Ok(()),
-            Err(error) => {
-                let over =
-                    container.look(|record| !record.running() || record.state.started != started);
-                let ended = error.kind == Kind::Conflict || error.message.contains("ended");
-                if over || ended { Ok(()) } else { Err(error) }
-            }
+            Err(error) if error.kind == Kind::Conflict || error.message.contains("ended") => Ok(()),
+            // A supervisor that is not there any more: the end is on its way.
+            Err(error) => match self.await_end(&container, started, ON_ITS_WAY).await {
+                Ok(()) => Ok(()),
+                Err(_) => Err(error),
+            },
         }
     }
 }

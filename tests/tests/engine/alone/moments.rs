@@ -110,10 +110,15 @@ fn works(ctx: &Ctx, id: &str, ran: bool, removed: bool) -> Result<()> {
 
 /// Removes all there is, whoever made it.
 fn clean_all(daemon: &Daemon, ctx: &Ctx) -> Result<()> {
+    let mut errors = Vec::new();
     for name in ctx.names(&[])? {
-        // One that is being removed already may go before it is asked for.
-        let _ = ctx.remove(&name, true, true);
+        // One that is being removed already may go before it is asked for: its going is waited for.
+        if let Err(error) = ctx.remove(&name, true, true) {
+            errors.push(format!("{error:#}"));
+            let _ = ctx.api("POST", &format!("/containers/{name}/wait?condition=removed"), None);
+        }
     }
-    ensure!(ctx.names(&[])?.is_empty(), "{:?} cannot be removed", ctx.names(&[])?);
+    let left = ctx.names(&[])?;
+    ensure!(left.is_empty(), "{left:?} cannot be removed: {errors:?}\n{}", daemon.log());
     clean(daemon, ctx)
 }
