@@ -106,6 +106,8 @@ impl Engine {
             record.state.finished = if before == Status::Created { 0 } else { crate::now() };
             record.state.error = error.message.clone();
             record.state.pid = 0;
+            record.state.supervisor = None;
+            record.state.ports.clear();
         })?;
         tracing::info!("container {} did not start: {error}", container.id);
         let code = failed.code.to_string();
@@ -143,10 +145,7 @@ impl Engine {
         }
         let ports = self.ports_publish(&container.record()).await?;
         let bound = ports.bound.clone();
-        container.settle(|record| {
-            record.state.ports = bound;
-            record.state.kept_ports.clear();
-        })?;
+        container.settle(|record| record.state.ports = bound)?;
         let events = Client::connect(&directory).await?.subscribe().await?;
         let waiting = {
             let mut run = container.run();
@@ -207,6 +206,8 @@ impl Engine {
             state.status = Status::Running;
             state.pid = pid;
             state.started = started;
+            // Not before: a start that fails leaves them to the next one.
+            state.kept_ports.clear();
             state.exit_code = 0;
             state.oom_killed = false;
             state.paused = false;

@@ -14,6 +14,7 @@ use crate::context::word;
 
 pub const CASES: &[Plain] = &[
     ("without_a_guest_processes_run_and_hyperv_says_why", without_a_guest),
+    ("a_change_that_fails_late_leaves_all_as_it_was", a_change_that_fails_late),
     ("two_daemons_do_not_meet", two_daemons_do_not_meet),
     ("a_second_daemon_on_the_same_roots_is_refused", a_second_daemon_is_refused),
     ("a_full_disk_is_told_and_leaves_nothing", a_full_disk_is_told),
@@ -44,6 +45,41 @@ fn without_a_guest() -> Result<()> {
     ensure!(part(&inspect, "State.Running") == true, "{inspect}");
     ensure!(part(&inspect, "HostConfig.Isolation") == "process", "{inspect}");
     hyperv.clean()?;
+    clean(&daemon, &ctx)
+}
+
+/// The guest's kernel has no SYN cookies: the start fails there, when all on the host is ready for it.
+fn a_change_that_fails_late() -> Result<()> {
+    let daemon = Daemon::start(Options::default())?;
+    let ctx = at(&daemon, Type::Process)?;
+    let script = crate::context::IDLE;
+    let body = serde_json::json!({
+        "Image": IMAGE,
+        "Cmd": ["sh", "-c", script],
+        "Labels": ctx.spec(&[]).labels,
+        "HostConfig": {
+            "Sysctls": {"net.ipv4.tcp_syncookies": "1"},
+            "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
+        },
+    });
+    let answer = ctx.api("POST", "/containers/create", Some(body))?;
+    ensure!(answer.status == 201, "{}", answer.message());
+    let id = answer.json()?["Id"].as_str().context("no id")?.to_string();
+    ctx.start(&id)?;
+    ctx.inside(&id, &["sh", "-c", "echo mine > /root/mine"])?;
+    let port = |inspect: &serde_json::Value| part(inspect, "NetworkSettings.Ports").clone();
+    let before = port(&ctx.inspect(&id)?);
+    let to = serde_json::json!({"RuntimeType": "hyperv"});
+    let answer = ctx.api("POST", &format!("/containers/{id}/update"), Some(to))?;
+    ensure!(answer.status >= 400, "{answer:?}");
+    for words in ["tcp_syncookies", "it runs as process again"] {
+        ensure!(answer.message().contains(words), "{}", answer.message());
+    }
+    let inspect = ctx.inspect(&id)?;
+    ensure!(part(&inspect, "State.Running") == true, "{inspect}");
+    ensure!(part(&inspect, "HostConfig.Isolation") == "process", "{inspect}");
+    ensure!(port(&inspect) == before, "{before} became {}", port(&inspect));
+    ensure!(ctx.inside(&id, &["cat", "/root/mine"])? == "mine\n");
     clean(&daemon, &ctx)
 }
 
