@@ -1,9 +1,9 @@
 //! Root file systems, mounted while somebody uses them: the container that runs, a copy, a commit.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use crate::error::Doing;
 use crate::{Container, Engine, Result};
 
 /// A root file system that stays mounted as long as this lives.
@@ -54,8 +54,7 @@ impl Engine {
         let layers = self.0.images.layer_paths(&image);
         let places = &container.places;
         let rootfs = places.rootfs();
-        let what = || format!("prepare {}", places.directory.display());
-        crate::error::Doing::doing(std::fs::create_dir_all(&rootfs), what)?;
+        std::fs::create_dir_all(&rootfs).doing(|| format!("make {}", rootfs.display()))?;
         // What an earlier daemon may have left there.
         caisson_image::overlay::unmount(&rootfs)?;
         Ok(caisson_image::overlay::mount(&layers, &places.upper(), &places.work(), &rootfs)?)

@@ -108,7 +108,7 @@ pub enum MountKind {
 }
 
 /// What a container has in a network.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndpointRecord {
     /// The network's id.
     pub network: String,

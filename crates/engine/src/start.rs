@@ -139,9 +139,10 @@ impl Engine {
         if let (Some(bridge), Some(tap)) = (&connected.bridge, &supervisor.tap) {
             caisson_net::connect_tap(tap, bridge).await.map_err(Error::from)?;
         }
-        if !connected.endpoints.is_empty() {
-            let endpoints = connected.endpoints.clone();
-            container.change(|record| record.networks = endpoints)?;
+        let endpoints = &connected.endpoints;
+        // The addresses stay from the first start on: the disk is waited for only then.
+        if !endpoints.is_empty() && *endpoints != record.networks {
+            container.change(|record| record.networks = endpoints.clone())?;
         }
         let ports = self.ports_publish(&container.record()).await?;
         let bound = ports.bound.clone();
