@@ -90,15 +90,16 @@ impl Engine {
         if !record.state.ports.is_empty() {
             warn(self.ports_unpublish(&record).await);
         }
-        warn(self.network_down(&record).await);
-        let directory = record.state.supervisor.map(|id| self.supervisor_directory(&id));
-        blocking(move || {
+        let supervisor = record.state.supervisor.as_deref();
+        let directory = supervisor.map(|id| self.supervisor_directory(id));
+        let files = blocking(move || {
             drop(rootfs);
             if let Some(directory) = directory {
                 forget(&directory);
             }
-        })
-        .await;
+        });
+        let (down, ()) = tokio::join!(self.network_down(&record), files);
+        warn(down);
     }
 
     /// Records an end and does what follows from it.
