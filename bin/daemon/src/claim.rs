@@ -13,36 +13,13 @@ pub struct Root(#[expect(dead_code, reason = "the lock lasts as long as the file
 
 /// Takes a root, making it if need be. `flag` is how another one is chosen.
 pub fn root(directory: &Path, flag: &str) -> Result<Root> {
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("make the directory {}", directory.display()))?;
-    let path = directory.join("caissond.lock");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut owner = String::new();
-            // The number only helps to find it.
-            let _ = file.read_to_string(&mut owner);
-            bail!(
-                "{} is in use by another caissond (process {}): stop that one, or give this one a {flag} of its own",
-                directory.display(),
-                owner.trim()
-            );
-        }
-        Err(error) => return Err(error).with_context(|| format!("lock {}", path.display())),
+    match claim(&directory.join("caissond.lock"))? {
+        Claim::Taken(file) => Ok(Root(file)),
+        Claim::Owned(owner) => bail!(
+            "{} is in use by another caissond (process {owner}): stop that one, or give this one a {flag} of its own",
+            directory.display()
+        ),
     }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .with_context(|| format!("write {}", path.display()))?;
-    writeln!(file, "{}", std::process::id())
-        .with_context(|| format!("write {}", path.display()))?;
-    Ok(Root(file))
 }
 
 /// A file with this process's id, removed with this value. Its lock tells whether that process lives: a number
@@ -56,6 +33,24 @@ pub struct Pidfile {
 
 /// Writes a pidfile, unless one of a daemon that lives is there.
 pub fn pidfile(path: &Path) -> Result<Pidfile> {
+    match claim(path)? {
+        Claim::Taken(file) => Ok(Pidfile { path: path.into(), file }),
+        Claim::Owned(owner) => bail!(
+            "process with PID {owner} is still running: stop it, or give this daemon a --pidfile of its own instead of {}",
+            path.display()
+        ),
+    }
+}
+
+enum Claim {
+    /// Locked, with this process's id in it.
+    Taken(File),
+    /// By the process of this id, which lives.
+    Owned(String),
+}
+
+/// Locks a file for as long as it is open, and writes this process's id into it.
+fn claim(path: &Path) -> Result<Claim> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("make the directory {}", directory.display()))?;
@@ -73,11 +68,7 @@ pub fn pidfile(path: &Path) -> Result<Pidfile> {
             let mut owner = String::new();
             // The number only helps to find it.
             let _ = file.read_to_string(&mut owner);
-            bail!(
-                "process with PID {} is still running: stop it, or give this daemon a --pidfile of its own instead of {}",
-                owner.trim(),
-                path.display()
-            );
+            return Ok(Claim::Owned(owner.trim().into()));
         }
         Err(error) => return Err(error).with_context(|| format!("lock {}", path.display())),
     }
@@ -85,7 +76,7 @@ pub fn pidfile(path: &Path) -> Result<Pidfile> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("write {}", path.display()))?;
-    Ok(Pidfile { path: path.into(), file })
+    Ok(Claim::Taken(file))
 }
 
 impl Drop for Pidfile {

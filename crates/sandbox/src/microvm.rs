@@ -92,11 +92,6 @@ impl MicrovmSandbox {
         self.link.kernel().unwrap_or_default()
     }
 
-    /// The machine monitor's pid.
-    pub fn monitor_pid(&self) -> i32 {
-        self.monitor.pid()
-    }
-
     /// Waits for anything to happen, and handles it.
     fn wait(&mut self, deadline: Instant, what: &str) -> Result<(), Failure> {
         if self.over {

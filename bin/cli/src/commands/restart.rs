@@ -3,31 +3,18 @@
 use caisson_api::client::Client;
 use clap::Args;
 
-use crate::each::each;
+use super::stop::End;
 use crate::failure::Outcome;
 
 /// Restart one or more containers
 #[derive(Debug, Args)]
 pub struct Restart {
-    /// Signal to send to the container
-    #[arg(short, long, value_name = "SIGNAL")]
-    signal: Option<String>,
-    /// Seconds to wait before killing the container: -1 for ever
-    #[arg(short, long = "timeout", visible_alias = "time", value_name = "SECONDS")]
-    timeout: Option<i64>,
-    /// The containers
-    #[arg(value_name = "CONTAINER", required = true)]
-    containers: Vec<String>,
+    #[command(flatten)]
+    end: End,
 }
 
 impl Restart {
     pub fn run(&self, client: &Client) -> Outcome {
-        let seconds = self.timeout.map(|seconds| seconds.to_string());
-        each(&self.containers, |name| {
-            let request = client.post(&["containers", name, "restart"]);
-            let request = request.query_some("signal", self.signal.as_deref());
-            request.query_some("t", seconds.as_deref()).send()?;
-            Ok(())
-        })
+        self.end.ask(client, "restart")
     }
 }

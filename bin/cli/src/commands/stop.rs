@@ -9,6 +9,13 @@ use crate::failure::Outcome;
 /// Stop one or more running containers
 #[derive(Debug, Args)]
 pub struct Stop {
+    #[command(flatten)]
+    end: End,
+}
+
+/// How containers are ended, and which.
+#[derive(Debug, Args)]
+pub struct End {
     /// Signal to send to the container
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
@@ -20,14 +27,21 @@ pub struct Stop {
     containers: Vec<String>,
 }
 
-impl Stop {
-    pub fn run(&self, client: &Client) -> Outcome {
+impl End {
+    /// Asks for each of them to be stopped or restarted.
+    pub fn ask(&self, client: &Client, verb: &str) -> Outcome {
         let seconds = self.timeout.map(|seconds| seconds.to_string());
         each(&self.containers, |name| {
-            let request = client.post(&["containers", name, "stop"]);
+            let request = client.post(&["containers", name, verb]);
             let request = request.query_some("signal", self.signal.as_deref());
             request.query_some("t", seconds.as_deref()).send()?;
             Ok(())
         })
+    }
+}
+
+impl Stop {
+    pub fn run(&self, client: &Client) -> Outcome {
+        self.end.ask(client, "stop")
     }
 }
