@@ -15,7 +15,7 @@ use std::rc::Rc;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use crate::unpack::open_in;
+use caisson_beneath::open_in_root;
 
 /// Longest path in a record, bytes.
 const MAX_PATH: usize = 64 << 10;
@@ -121,7 +121,7 @@ pub fn replay(record: File, root: &OwnedFd, to: &mut dyn Write) -> io::Result<St
         let mut path = vec![0; length.min(MAX_PATH)];
         record.read_exact(&mut path)?;
         let path = Path::new(std::ffi::OsStr::from_bytes(&path));
-        let file = File::from(open_in(root, path, OFlags::RDONLY | OFlags::NOFOLLOW)?);
+        let file = File::from(open_in_root(root, path, OFlags::RDONLY | OFlags::NOFOLLOW)?);
         copy_exactly(&mut file.take(size), size, &mut hash, to)?;
     }
     Ok(format!("{:x}", hash.finalize()))

@@ -11,9 +11,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
-};
+use caisson_beneath::open_in_root;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use tar::{Entry, EntryType};
 
@@ -26,37 +25,8 @@ const MAX_ENTRIES: usize = 2_000_000;
 const DEPTH: usize = 512;
 /// Extended attributes that a layer may set, by prefix.
 const XATTRS: [&str; 2] = ["security.capability", "user."];
-/// How often a path is tried again that the kernel gave up.
-const TRIES: u32 = 256;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-
-/// Opens `path` below `root`: links are followed, and none leads out.
-pub fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let limits = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    resolve(root, path, flags, limits)
-}
-
-/// Opens `path` within these limits. A rename or mount anywhere on the host makes the kernel give a path with
-/// `..` up (openat2(2), EAGAIN): it is tried again, as often as container runtimes do.
-pub fn resolve(
-    root: &OwnedFd,
-    path: &Path,
-    flags: OFlags,
-    limits: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let flags = flags | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat2(root, path, flags, Mode::empty(), limits);
-    let mut result = open();
-    for _ in 0..TRIES {
-        if !matches!(result, Err(Errno::AGAIN)) {
-            break;
-        }
-        result = open();
-    }
-    result
-}
 
 /// Unpacks `reader` into the empty directory `directory`; returns the bytes of its files.
 ///
@@ -173,7 +143,7 @@ impl Layer {
             self.parents.clear();
         }
         let flags = OFlags::DIRECTORY | OFlags::RDONLY;
-        let opened = match open_in(&self.root, path, flags) {
+        let opened = match open_in_root(&self.root, path, flags) {
             Err(Errno::NOENT) => {
                 let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
                     return Err(Errno::NOENT.into());
@@ -181,7 +151,7 @@ impl Layer {
                 self.make_parent(above)?;
                 let above = &self.parents[above];
                 rustix::fs::mkdirat(above, name, Mode::from_raw_mode(0o755))?;
-                open_in(&self.root, path, flags)?
+                open_in_root(&self.root, path, flags)?
             }
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 return Err(invalid(format!("{path:?} above it is not a directory")));
@@ -224,7 +194,8 @@ impl Layer {
 
     fn finish(self) -> Result<u64> {
         for (path, seconds) in self.times.iter().rev() {
-            if let Ok(directory) = open_in(&self.root, path, OFlags::PATH | OFlags::DIRECTORY) {
+            if let Ok(directory) = open_in_root(&self.root, path, OFlags::PATH | OFlags::DIRECTORY)
+            {
                 let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
                 let what = || format!("set the time of {path:?}");
                 rustix::fs::utimensat(CWD, link, &times(*seconds), AtFlags::empty()).doing(what)?;
@@ -362,9 +333,12 @@ fn remove_below(parent: &OwnedFd, name: &OsStr, depth: usize) -> io::Result<()> 
 }
 
 fn hard_link(root: &OwnedFd, target: &Path, parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    let existing = open_in(root, target, OFlags::PATH | OFlags::NOFOLLOW).map_err(|error| {
-        invalid(format!("it is a hard link to {target:?}, which the layer does not have ({error})"))
-    })?;
+    let existing =
+        open_in_root(root, target, OFlags::PATH | OFlags::NOFOLLOW).map_err(|error| {
+            invalid(format!(
+                "it is a hard link to {target:?}, which the layer does not have ({error})"
+            ))
+        })?;
     if FileType::from_raw_mode(rustix::fs::fstat(&existing)?.st_mode).is_dir() {
         return Err(invalid(format!("it is a hard link to the directory {target:?}")));
     }
@@ -415,33 +389,4 @@ fn times(seconds: i64) -> Timestamps {
 
 fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    #[test]
-    fn renames_elsewhere_do_not_make_a_path_fail() {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(place.path().join("a/b")).unwrap();
-        let busy = tempfile::tempdir().unwrap();
-        let root = std::fs::File::open(place.path()).unwrap().into();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let names = [busy.path().join("x"), busy.path().join("y")];
-                std::fs::write(&names[0], "").unwrap();
-                while !done.load(Ordering::Relaxed) {
-                    std::fs::rename(&names[0], &names[1]).unwrap();
-                    std::fs::rename(&names[1], &names[0]).unwrap();
-                }
-            });
-            let path = Path::new("a/b/../b/../b/../b/../../../../a/b");
-            let failed = (0..5000).find_map(|_| open_in(&root, path, OFlags::PATH).err());
-            done.store(true, Ordering::Relaxed);
-            assert_eq!(failed, None);
-        });
-    }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
+use caisson_beneath::open_in_root;
 use caisson_bundle::{Bundle, oci};
 use caisson_protocol::task::{FailureKind, TerminalSize};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -309,7 +310,7 @@ fn out_of_memory_score(control: &Control, process: &oci::Process) {
 
 /// Makes a pseudo-terminal in the container's own devpts and sends its master away.
 fn open_terminal(control: &Control, root: impl AsFd, size: TerminalSize) -> Result<OwnedFd, Error> {
-    let master = sys::open_in_root(root, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY)
+    let master = open_in_root(root, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY)
         .context("open the container's /dev/pts/ptmx")?;
     rustix::pty::unlockpt(&master).context("unlock the terminal")?;
     let flags = rustix::pty::OpenptFlags::RDWR

@@ -6,9 +6,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use caisson_beneath::open_in_root;
 use caisson_bundle::oci;
 use caisson_protocol::task::FailureKind;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
@@ -154,7 +156,7 @@ impl Root {
     /// Opens `path` in the root, making what is missing: directories, and an empty file at the end
     /// unless `directory`.
     fn make(&self, path: &Path, directory: bool) -> io::Result<OwnedFd> {
-        if let Ok(fd) = sys::open_in_root(&self.fd, path, OFlags::PATH) {
+        if let Ok(fd) = open_in_root(&self.fd, path, OFlags::PATH) {
             return Ok(fd);
         }
         let parts: Vec<_> = path
@@ -168,7 +170,7 @@ impl Root {
         let mut at = rustix::io::fcntl_dupfd_cloexec(&self.fd, 3)?;
         for (index, name) in parts.iter().enumerate() {
             walked.push(name);
-            if let Ok(next) = sys::open_in_root(&self.fd, &walked, OFlags::PATH) {
+            if let Ok(next) = open_in_root(&self.fd, &walked, OFlags::PATH) {
                 at = next;
                 continue;
             }
@@ -183,7 +185,7 @@ impl Root {
             } else {
                 rustix::fs::mkdirat(&at, *name, Mode::from_raw_mode(0o755))?;
             }
-            at = sys::open_in_root(&self.fd, &walked, OFlags::PATH)?;
+            at = open_in_root(&self.fd, &walked, OFlags::PATH)?;
         }
         Ok(at)
     }
@@ -225,7 +227,7 @@ impl Root {
 
     /// Binds the terminal onto /dev/console, which must be a fresh file of ours (CVE-2025-52565).
     pub fn console(&self, terminal: BorrowedFd<'_>) -> Result<(), Error> {
-        let dev = sys::open_in_root(&self.fd, "/dev", OFlags::PATH).context("open /dev")?;
+        let dev = open_in_root(&self.fd, "/dev", OFlags::PATH).context("open /dev")?;
         let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&dev, "console", flags, Mode::from_raw_mode(0o600))
             .context("make /dev/console")?;
@@ -275,11 +277,9 @@ impl Root {
     }
 
     fn existing(&self, path: &str) -> Result<Option<OwnedFd>, Error> {
-        match sys::open_in_root(&self.fd, path, OFlags::PATH) {
+        match open_in_root(&self.fd, path, OFlags::PATH) {
             Ok(fd) => Ok(Some(fd)),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-                Ok(None)
-            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error).context(format!("open {path}")),
         }
     }

@@ -1,8 +1,7 @@
 //! The system calls that no crate wraps, thinly: unsafe entries with safe signatures.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -144,40 +143,3 @@ pub fn close_range(first: u32, on_exec: bool) -> io::Result<()> {
     // for the close-on-exec mark.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
 }
-
-/// Opens `path` below `root` as a container would see it, never leaving `root`.
-pub fn open_in_root(
-    root: impl AsFd,
-    path: impl AsRef<Path>,
-    flags: rustix::fs::OFlags,
-) -> io::Result<OwnedFd> {
-    use rustix::fs::ResolveFlags;
-    let limits = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(resolve(root, path.as_ref(), flags, limits)?)
-}
-
-/// Opens `path` within these limits. A rename or mount anywhere on the host makes the kernel give a path with
-/// `..` up (openat2(2), EAGAIN): it is tried again, as often as other runtimes do.
-pub fn resolve(
-    root: impl AsFd,
-    path: &Path,
-    flags: rustix::fs::OFlags,
-    limits: rustix::fs::ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = flags | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), limits);
-    let again =
-        |result: &rustix::io::Result<OwnedFd>| matches!(result, Err(rustix::io::Errno::AGAIN));
-    let mut result = open();
-    for _ in 0..TRIES {
-        if !again(&result) {
-            break;
-        }
-        result = open();
-    }
-    result
-}
-
-/// How often a path is tried again.
-const TRIES: u32 = 256;

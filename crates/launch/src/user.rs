@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 
+use caisson_beneath::open_in_root;
 use caisson_protocol::task::FailureKind;
 use rustix::fs::OFlags;
 
 use crate::error::Error;
-use crate::sys;
 
 /// Most bytes read of an image's account file.
 const MAX_FILE: u64 = 4 << 20;
@@ -37,7 +37,7 @@ pub fn resolve(root: impl AsFd, user: &str) -> Result<Identity, Error> {
 
 fn read(root: impl AsFd, path: &str) -> String {
     let mut text = Vec::new();
-    if let Ok(fd) = sys::open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK)
+    if let Ok(fd) = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK)
         && std::fs::File::from(fd).take(MAX_FILE).read_to_end(&mut text).is_err()
     {
         text.clear();

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use caisson_image::unpack::open_in;
+use caisson_beneath::open_in_root;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -66,12 +66,12 @@ fn find(view: &View, container: &str, path: &str) -> Result<Found> {
     let Some(name) = clean.file_name().filter(|_| !directory) else {
         // The directory itself, through links.
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let parent = open_in(&view.root, &clean, flags).map_err(fail)?;
+        let parent = open_in_root(&view.root, &clean, flags).map_err(fail)?;
         let status = rustix::fs::fstat(&parent).map_err(fail)?;
         return Ok(Found { parent, name: CString::default(), status });
     };
     let above = clean.parent().unwrap_or(Path::new(""));
-    let parent = open_in(&view.root, above, OFlags::PATH | OFlags::DIRECTORY).map_err(fail)?;
+    let parent = open_in_root(&view.root, above, OFlags::PATH | OFlags::DIRECTORY).map_err(fail)?;
     let name = CString::new(name.as_bytes()).map_err(|_| missing(path, container))?;
     let status = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
     Ok(Found { parent, name, status })
@@ -83,7 +83,7 @@ pub(super) fn stat(view: &View, container: &str, path: &str) -> Result<PathStat>
     let mut link_target = String::new();
     if FileType::from_raw_mode(status.st_mode) == FileType::Symlink {
         let (clean, _) = parts(path);
-        let resolved = open_in(&view.root, &clean, OFlags::PATH).ok();
+        let resolved = open_in_root(&view.root, &clean, OFlags::PATH).ok();
         let resolved = resolved.and_then(|target| view.place(&target));
         let raw = || {
             let target = rustix::fs::readlinkat(&found.parent, &found.name, Vec::new());

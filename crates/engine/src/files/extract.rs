@@ -10,7 +10,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use caisson_image::unpack::{device, open_in, remove_tree};
+use caisson_beneath::open_in_root;
+use caisson_image::unpack::{device, remove_tree};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use tar::{Entry, EntryType};
@@ -45,7 +46,7 @@ pub(super) fn put(
     user: &str,
 ) -> Result<()> {
     let (clean, _) = parts(path);
-    let found = match open_in(&view.root, &clean, OFlags::PATH) {
+    let found = match open_in_root(&view.root, &clean, OFlags::PATH) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(missing(path, container)),
         other => other.doing(|| format!("open {path}"))?,
     };
@@ -140,7 +141,7 @@ impl Target<'_> {
     fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let whole = self.base.join(path);
-        match open_in(&self.view.root, &whole, flags) {
+        match open_in_root(&self.view.root, &whole, flags) {
             Err(Errno::NOENT) if !path.as_os_str().is_empty() => {}
             other => return Ok(other?),
         }
@@ -150,7 +151,7 @@ impl Target<'_> {
             Err(error) if error != Errno::EXIST => return Err(error.into()),
             _ => {}
         }
-        Ok(open_in(&self.view.root, &whole, flags)?)
+        Ok(open_in_root(&self.view.root, &whole, flags)?)
     }
 
     /// Takes away what is in the way.
@@ -201,7 +202,7 @@ impl Target<'_> {
             }
             error => error.into(),
         };
-        let from = open_in(&self.view.root, &above, OFlags::PATH | OFlags::DIRECTORY);
+        let from = open_in_root(&self.view.root, &above, OFlags::PATH | OFlags::DIRECTORY);
         let from = from.map_err(lost)?;
         rustix::fs::linkat(&from, of, parent, name, AtFlags::empty()).map_err(lost)
     }
@@ -234,7 +235,7 @@ impl Target<'_> {
         for (path, seconds) in self.times.iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             // The files are there: a time that cannot be set is no reason to fail.
-            if let Ok(directory) = open_in(&self.view.root, &self.base.join(path), flags) {
+            if let Ok(directory) = open_in_root(&self.view.root, self.base.join(path), flags) {
                 let _ = rustix::fs::futimens(&directory, &times(*seconds));
             }
         }

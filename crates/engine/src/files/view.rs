@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use caisson_image::unpack::open_in;
+use caisson_beneath::open_in_root;
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -161,11 +161,11 @@ fn attach(root: &OwnedFd, mount: &Mount) -> Result<()> {
     let what = || format!("mount {} at {shown}", mount.source.display());
     let source = open(&mount.source).doing(what)?;
     let source = match &mount.subpath {
-        Some(subpath) => open_in(&source, subpath, OFlags::PATH).doing(what)?,
+        Some(subpath) => open_in_root(&source, subpath, OFlags::PATH).doing(what)?,
         None => source,
     };
     let is = FileType::from_raw_mode(rustix::fs::fstat(&source).doing(what)?.st_mode);
-    let target = match open_in(root, &mount.destination, OFlags::PATH) {
+    let target = match open_in_root(root, &mount.destination, OFlags::PATH) {
         Err(Errno::NOENT) if mount.optional => return Ok(()),
         // The container has not been started yet.
         Err(Errno::NOENT) => make_place(root, &mount.destination, is == FileType::Directory),
@@ -197,9 +197,9 @@ fn make_place(root: &OwnedFd, path: &Path, directory: bool) -> rustix::io::Resul
         .collect();
     let mut above = PathBuf::new();
     for (index, name) in parts.iter().enumerate() {
-        let parent = open_in(root, &above, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let parent = open_in_root(root, &above, OFlags::RDONLY | OFlags::DIRECTORY)?;
         above.push(name);
-        if open_in(root, &above, OFlags::PATH).is_ok() {
+        if open_in_root(root, &above, OFlags::PATH).is_ok() {
             continue;
         }
         let made = if directory || index + 1 < parts.len() {
@@ -213,7 +213,7 @@ fn make_place(root: &OwnedFd, path: &Path, directory: bool) -> rustix::io::Resul
             Err(error) => return Err(error),
         }
     }
-    open_in(root, &above, OFlags::PATH)
+    open_in_root(root, &above, OFlags::PATH)
 }
 
 /// Makes a mount read-only.

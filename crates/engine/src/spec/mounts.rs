@@ -3,10 +3,10 @@
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use caisson_beneath::{open_beneath, open_in_root};
 use caisson_bundle::oci;
-use caisson_image::unpack::{open_in, resolve};
 use caisson_launch::SUBPATH;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 
 use crate::create::clean;
 use crate::error::{Doing, Error, Result};
@@ -213,7 +213,7 @@ fn fill(rootfs: &Path, destination: &Path, data: &Path) -> Result<()> {
     let root =
         rustix::fs::open(rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .doing(what)?;
-    match open_in(&root, destination, OFlags::PATH | OFlags::DIRECTORY) {
+    match open_in_root(&root, destination, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(directory) => {
             fill_volume(Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())), data)
         }
@@ -233,8 +233,7 @@ fn inside(data: &Path, subpath: &Path) -> Result<()> {
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(data, flags | OFlags::DIRECTORY, Mode::empty()).map_err(missing)?;
-    let limits = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    resolve(&root, subpath, flags, limits).map_err(missing).map(drop)
+    open_beneath(&root, subpath, flags).map_err(missing).map(drop)
 }
 
 fn mount(destination: &Path, kind: &str, source: &Path, options: &[&str]) -> oci::Mount {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 
 use super::clone_flags;
@@ -25,7 +25,6 @@ pub fn source_tree(source: &Path, subpath: Option<&Path>, recursive: bool) -> io
     };
     let path = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(source, path | OFlags::DIRECTORY, Mode::empty())?;
-    let limits = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let part = crate::sys::resolve(&root, subpath, path, limits)?;
+    let part = caisson_beneath::open_beneath(&root, subpath, path)?;
     Ok(rustix::mount::open_tree(&part, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
 }

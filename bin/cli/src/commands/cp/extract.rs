@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use caisson_beneath::open_beneath;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod,
     linkat, mkdirat, mknodat, open, openat2, symlinkat, unlinkat, utimensat,
@@ -250,21 +251,8 @@ fn plain(path: &Path) -> Result<PathBuf> {
 /// A directory beneath another one, whatever links there are on the way.
 fn beneath(top: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    let limits = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let open = || openat2(top, path, flags, Mode::empty(), limits);
-    let mut result = open();
-    // A rename or mount anywhere makes the kernel give a path with `..` up (openat2(2)).
-    for _ in 0..TRIES {
-        if !matches!(result, Err(Errno::AGAIN)) {
-            break;
-        }
-        result = open();
-    }
-    result
+    open_beneath(top, path, flags)
 }
-
-/// How often a path is tried again that the kernel gave up.
-const TRIES: u32 = 256;
 
 fn directory(at: BorrowedFd<'_>, name: &OsStr) -> Result<(), Wrong> {
     match mkdirat(at, name, Mode::from_raw_mode(0o700)) {
