@@ -139,10 +139,11 @@ impl Engine {
         if let (Some(bridge), Some(tap)) = (&connected.bridge, &supervisor.tap) {
             caisson_net::connect_tap(tap, bridge).await.map_err(Error::from)?;
         }
-        let endpoints = &connected.endpoints;
         // The addresses stay from the first start on: the disk is waited for only then.
-        if !endpoints.is_empty() && *endpoints != record.networks {
-            container.change(|record| record.networks = endpoints.clone())?;
+        let endpoints = &connected.endpoints;
+        let fresh = !endpoints.is_empty() && *endpoints != record.networks;
+        if fresh {
+            container.note(|record| record.networks = endpoints.clone());
         }
         let ports = self.ports_publish(&container.record()).await?;
         let bound = ports.bound.clone();
@@ -154,7 +155,7 @@ impl Engine {
             std::mem::take(&mut run.waiting)
         };
         self.attach_waiting(&directory, waiting).await;
-        self.tell(container, supervisor, connected, ports, events).await
+        self.tell(container, supervisor, connected, fresh, ports, events).await
     }
 
     async fn mount_for_run(&self, container: &Arc<Container>) -> Result<()> {
@@ -168,18 +169,22 @@ impl Engine {
         .await
     }
 
-    /// Tells the supervisor to start, and records what came of it.
+    /// Tells the supervisor to start, and records what came of it; `fresh`: the addresses are not on the disk yet.
     async fn tell(
         &self,
         container: &Arc<Container>,
         mut supervisor: Supervisor,
         connected: Connected,
+        fresh: bool,
         ports: Ports,
         events: Events,
     ) -> std::result::Result<(), Failed> {
         let (engine, subject) = (self.clone(), container.clone());
         let (published, sockets) = ports.sockets.into_iter().unzip();
         let start = blocking(move || {
+            if fresh {
+                subject.change(|_| {})?;
+            }
             let record = subject.record();
             engine.network_files(&subject, &record)?;
             let exit_file = subject.places.exit();
