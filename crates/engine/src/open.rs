@@ -1,7 +1,7 @@
 //! An engine is opened: what an earlier one left running is taken over, what ended meanwhile is finished,
 //! and what a restart policy wants is started.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::supervisor::{Client, forget};
 use crate::wire::RestartPolicyNameEnum as Policy;
 use crate::{Container, Engine, Inner, Record, Settings, blocking};
 
-/// How long a supervisor may take to say what it is: one that boots a guest has no container yet.
+/// How long a supervisor that no container has may take to say what it is: it may be booting a guest.
 const STATUS: Duration = Duration::from_secs(5);
 
 impl Engine {
@@ -102,38 +102,32 @@ impl Engine {
             let entry = entry.doing(|| format!("list {}", root.display()))?;
             names.extend(entry.file_name().into_string().ok());
         }
+        let containers = self.0.containers.all().into_iter();
+        let used: HashSet<_> =
+            containers.filter_map(|container| container.record().state.supervisor).collect();
         let asked = names.into_iter().map(|name| async {
-            let directory = root.join(&name);
-            let status = async { Client::connect(&directory).await?.status().await };
-            let status = tokio::time::timeout(STATUS, status).await;
-            match status {
-                Ok(Ok(found)) if self.knows(&found) => Some((name, found)),
-                _ => None,
+            let used = used.contains(&name);
+            let found = self.ask_supervisor(&name, used).await;
+            // The directory of one that had a container tells more when that is finished.
+            if found.is_none() && !used {
+                forget(&root.join(&name));
             }
-            .ok_or(directory)
+            found.map(|(id, found)| (id, (name, found)))
         });
-        let mut found = HashMap::new();
-        let used = self.0.containers.all().into_iter();
-        let used: Vec<_> =
-            used.filter_map(|container| container.record().state.supervisor).collect();
-        for result in futures_util::future::join_all(asked).await {
-            match result {
-                Ok((name, status)) => {
-                    found.insert(status.container.clone().unwrap_or_default(), (name, status));
-                }
-                // One that had a container is looked at when that is finished.
-                Err(directory)
-                    if directory
-                        .file_name()
-                        .is_some_and(|name| used.iter().any(|used| name == used.as_str())) => {}
-                Err(directory) => forget(&directory),
-            }
-        }
-        Ok(found)
+        let found = futures_util::future::join_all(asked).await;
+        Ok(found.into_iter().flatten().collect())
     }
 
-    fn knows(&self, found: &Found) -> bool {
-        found.container.as_ref().is_some_and(|id| self.0.containers.get(id).is_ok())
+    /// The container of a supervisor, if it has one that is known. For one that a container is recorded to
+    /// have, however slow it is, time is taken: its container would be ended for its silence.
+    async fn ask_supervisor(&self, name: &str, used: bool) -> Option<(String, Found)> {
+        let directory = self.supervisor_directory(name);
+        let status = async { Client::connect(&directory).await?.status().await };
+        let status =
+            if used { status.await } else { tokio::time::timeout(STATUS, status).await.ok()? };
+        let found = status.ok()?;
+        let id = found.container.clone().filter(|id| self.0.containers.get(id).is_ok())?;
+        Some((id, found))
     }
 
     async fn bring_in_order(
@@ -155,6 +149,9 @@ impl Engine {
                 let _ = container.settle(|record| record.state.supervisor = Some(name));
                 if matches!(status, Status::Running | Status::Starting) {
                     self.finish(container, found.exit).await;
+                } else {
+                    // Its end is recorded; it only waits for clients to take the last output.
+                    self.release(container).await;
                 }
                 Ok(())
             }
@@ -194,9 +191,11 @@ impl Engine {
             run.supervisor = Some(directory);
             run.rootfs = Some(self.rootfs_adopted(container));
         }
-        self.ports_restore(&container.record()).await?;
+        let restored = self.ports_restore(&container.record()).await;
         tracing::info!("container {} runs on", container.id);
+        // Whatever else fails, its end must be seen.
         self.watch(container, events, name);
+        restored?;
         if forgotten {
             self.thaw(container).await?;
         }

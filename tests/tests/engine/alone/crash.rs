@@ -1,6 +1,7 @@
 //! The daemon ends, by a kill or because it was asked to: the containers do not notice.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use caisson_tests::Type;
@@ -19,6 +20,7 @@ pub const CASES: &[Typed] = &[
     ("restart_policies_are_applied_at_the_next_start", restart_policies_are_applied),
     ("a_daemon_that_is_asked_to_end_leaves_its_containers", asked_to_end),
     ("a_killed_supervisor_ends_its_container", a_killed_supervisor_ends_its_container),
+    ("a_slow_supervisor_is_waited_for", a_slow_supervisor_is_waited_for),
 ];
 
 fn pid(ctx: &Ctx, id: &str) -> Result<i32> {
@@ -174,5 +176,30 @@ fn a_killed_supervisor_ends_its_container(kind: Type) -> Result<()> {
     ensure!(ends_within(first, LIMIT), "its process outlives it");
     ctx.start(&id)?;
     ensure!(ctx.inside(&id, &["cat", "/root/kept"])? == "kept\n");
+    clean(&daemon, &ctx)
+}
+
+/// Longer than the next daemon gives a supervisor that no container has.
+const SLOW: Duration = Duration::from_secs(8);
+
+fn a_slow_supervisor_is_waited_for(kind: Type) -> Result<()> {
+    let mut daemon = Daemon::start(Options::default())?;
+    let mut ctx = at(&daemon, kind)?;
+    let id = ctx.idle()?;
+    let first = pid(&ctx, &id)?;
+    let supervisors = daemon.supervisors();
+    ensure!(supervisors.len() == 1, "{supervisors:?}");
+    daemon.crash()?;
+    kill_process(supervisors[0], Signal::STOP)?;
+    let awake = std::thread::spawn(move || {
+        std::thread::sleep(SLOW);
+        kill_process(supervisors[0], Signal::CONT)
+    });
+    let again = daemon.again();
+    awake.join().map_err(|_| anyhow::anyhow!("the waker panicked"))??;
+    again?;
+    ctx.reconnect()?;
+    ensure!(pid(&ctx, &id)? == first, "it is another process");
+    ensure!(ctx.inside(&id, &["echo", "alive"])? == "alive\n");
     clean(&daemon, &ctx)
 }
